@@ -1,0 +1,1 @@
+"""What a notebook cell imports; the only side that may import torch."""

@@ -1,0 +1,1 @@
+"""What runs before user code in a kernel, and who watches over it."""

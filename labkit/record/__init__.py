@@ -1,0 +1,1 @@
+"""The plain files of one run: their names, how they are written, and how they are read."""

@@ -1,0 +1,1 @@
+"""What runs, renders and reviews notebooks from outside; never imports torch."""
