@@ -1,0 +1,327 @@
+"""The directory of one run: the name of each of its files, how it is made, and how it is found again."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from labkit.errors import FolderProblem, RunNotFound
+from labkit.record.files import read_json, write_atomic, write_json
+
+FORMAT = 1
+SCRATCH = ".scratch"
+ID = re.compile(r"\d{8}T\d{6}\.\d{3}Z-[0-9a-f]{6}")
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """The paths of one run. Nothing here reads or writes unless its name says so."""
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        """The time of the start and a random suffix, as in `20261121T101500.123Z-3f9a1c`."""
+        return self.path.name
+
+    @property
+    def name(self) -> str:
+        """The notebook's name and the id, as commands print and take it."""
+        return f"{self.path.parent.name}/{self.path.name}"
+
+    @property
+    def manifest(self) -> Path:
+        """Identity, parameters and summary."""
+        return self.path / "run.json"
+
+    @property
+    def params(self) -> Path:
+        """The parameters in effect, as YAML."""
+        return self.path / "params.yaml"
+
+    @property
+    def environment(self) -> Path:
+        """The environment check."""
+        return self.path / "environment.json"
+
+    @property
+    def requirements(self) -> Path:
+        """Exact versions of the installed packages."""
+        return self.path / "requirements.txt"
+
+    @property
+    def source(self) -> Path:
+        """Git state, the notebook as it was, and first-party modules."""
+        return self.path / "source"
+
+    @property
+    def metrics(self) -> Path:
+        """One line a logged step."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def log(self) -> Path:
+        """Everything that was printed."""
+        return self.path / "output.log"
+
+    @property
+    def figures(self) -> Path:
+        """Pictures, each beside its raw data."""
+        return self.path / "figures"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Saved states of the training."""
+        return self.path / "checkpoints"
+
+    @property
+    def notebook(self) -> Path:
+        """The executed notebook."""
+        return self.path / "notebook.ipynb"
+
+    @property
+    def report(self) -> Path:
+        """The page made from this run."""
+        return self.path / "report.html"
+
+    @property
+    def attempts(self) -> Path:
+        """One folder for each time that the run was started or resumed."""
+        return self.path / "attempts"
+
+    @property
+    def attempt(self) -> Path:
+        """The folder of the newest attempt."""
+        try:
+            numbers = [int(entry.name) for entry in os.scandir(self.attempts) if entry.name.isdecimal()]
+        except OSError:
+            numbers = []
+        return self.attempts / str(max(numbers, default=1))
+
+    @property
+    def process(self) -> Path:
+        """Which processes the newest attempt runs in."""
+        return self.attempt / "process.json"
+
+    @property
+    def exit(self) -> Path:
+        """How the newest attempt ended."""
+        return self.attempt / "exit.json"
+
+    @property
+    def kernel(self) -> Path:
+        """What the kernel of the newest attempt counted: written, refused, lost."""
+        return self.attempt / "kernel.json"
+
+    @property
+    def heartbeat(self) -> Path:
+        """A file whose time says when the newest attempt last showed life."""
+        return self.attempt / "heartbeat"
+
+    @property
+    def progress(self) -> Path:
+        """Where the newest attempt's loop stands."""
+        return self.attempt / "progress.json"
+
+    def read_manifest(self) -> dict[str, Any]:
+        """Returns the manifest, with every key that readers rely on.
+
+        Raises:
+            FolderProblem: It is missing or not a manifest.
+        """
+        found = read_json(self.manifest)
+        if found is None:
+            raise FolderProblem(f"{self.manifest} is missing or not JSON; the run's other files can still be read")
+        number = found.get("format")
+        if not isinstance(number, int) or number > FORMAT:
+            raise FolderProblem(
+                f"{self.manifest} has format {number!r}, this labkit reads up to {FORMAT}; a newer labkit reads it"
+            )
+        return _BLANK | {key: value for key, value in found.items() if _fits(key, value)}
+
+    def update_manifest(self, **changes: Any) -> None:
+        """Replaces some keys of the manifest; those this version does not know are kept."""
+        self.read_manifest()  # refuses a damaged one rather than replacing it
+        write_json(self.manifest, (read_json(self.manifest) or {}) | changes)
+
+
+_BLANK: dict[str, Any] = {
+    "format": FORMAT,
+    "id": "",
+    "name": "",
+    "notebook": "",
+    "title": "",
+    "kind": "run",
+    "created": "",
+    "parameters": {},
+    "given": {},
+    "declared": [],
+    "source_sha256": "",
+    "author": "",
+    "user": "",
+    "host": "",
+    "command": [],
+    "kernel": "",
+    "labels": [],
+    "summary": {},
+}
+
+
+def _fits(key: str, value: Any) -> bool:
+    return key not in _BLANK or isinstance(value, type(_BLANK[key]))
+
+
+def create(runs: Path, name: str, manifest: dict[str, Any], files: dict[str, bytes | str] | None = None) -> RunDir:
+    """Makes the directory of a new run, whole, in one step.
+
+    It is filled under a hidden name and then renamed: nobody finds one without its manifest, and no two runs share one.
+
+    Args:
+        runs: The lab's folder of runs; made where it is missing.
+        name: The notebook's name, which becomes the folder's.
+        manifest: The first content of `run.json`; `format`, `id`, `name` and `created` are filled in.
+        files: Further files, by path inside the run.
+
+    Raises:
+        FolderProblem: The folder cannot be made or written; nothing is left over.
+    """
+    folder = runs / folder_name(name)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        while True:
+            moment = datetime.now(UTC)
+            made = RunDir(folder / f"{moment:%Y%m%dT%H%M%S}.{moment.microsecond // 1000:03}Z-{secrets.token_hex(3)}")
+            hidden = RunDir(folder / f".{made.id}")
+            created = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+            identity = {"format": FORMAT, "id": made.id, "name": name, "created": created}
+            try:
+                _fill(hidden, _BLANK | manifest | identity, files or {})
+                if made.path.exists():
+                    continue  # a twin in the same millisecond with the same suffix
+                os.rename(hidden.path, made.path)
+            finally:
+                shutil.rmtree(hidden.path, ignore_errors=True)
+            break
+        for link in (folder / "last", runs / "last"):
+            _point(link, made.path)
+    except OSError as error:
+        raise FolderProblem(
+            f"no run can be made in {folder}: {error.strerror or error}; "
+            "choose another folder with --runs, or make this one writable"
+        ) from error
+    return made
+
+
+def _fill(run: RunDir, manifest: dict[str, Any], files: dict[str, bytes | str]) -> None:
+    for folder in (run.source, run.figures, run.attempts / "1"):
+        folder.mkdir(parents=True)
+    for name, content in files.items():
+        target = run.path / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(target, content, durable=False)
+    run.metrics.touch()
+    run.log.touch()
+    write_json(run.manifest, manifest)
+
+
+def _point(link: Path, target: Path) -> None:
+    """Lets `link` lead to `target`, in one step; a link is a convenience, so failing to make one stops nothing."""
+    beside = link.with_name(f".{link.name}.{secrets.token_hex(4)}")
+    try:
+        if link.exists() and not link.is_symlink():
+            return  # a notebook called `last` owns that name
+        os.symlink(os.path.relpath(target, link.parent), beside)
+        os.replace(beside, link)
+    except OSError:
+        beside.unlink(missing_ok=True)
+
+
+def folder_name(name: str) -> str:
+    """Returns `name` as one safe folder name: no separators, not hidden, at most 100 bytes."""
+    safe = re.sub(r"[\x00-\x1f/\\]", "-", name).strip().lstrip(".") or "notebook"
+    if safe in ("last", "sweeps"):
+        safe += "_"
+    return safe.encode("utf-8", "replace")[:100].decode("utf-8", "ignore")
+
+
+def every(runs: Path) -> list[RunDir]:
+    """Returns all runs below `runs`, oldest first, scratch runs included; a folder that cannot be read is skipped."""
+    found: list[RunDir] = []
+    for folder in _folders(runs):
+        parts = _folders(folder) if folder.name == SCRATCH else [folder]
+        for part in parts:
+            found += [RunDir(path) for path in _folders(part) if ID.fullmatch(path.name)]
+    return sorted(found, key=lambda run: (run.id, str(run.path)))
+
+
+def _folders(folder: Path) -> list[Path]:
+    try:
+        return [Path(entry.path) for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)]
+    except OSError:
+        return []
+
+
+def find(text: str, runs: Path) -> RunDir:
+    """Returns the run that `text` names.
+
+    A name is a path, an id or its suffix (`3f9a1c`), `last`, `NOTEBOOK@last`, or `NOTEBOOK@best:METRIC` (the highest; `best:-METRIC`
+    the lowest). Without a notebook, `best:METRIC` looks through all runs. Scratch runs answer to a path or an id only.
+
+    Raises:
+        RunNotFound: Nothing or more than one thing goes by that name; the message lists what is near.
+    """
+    path = Path(text)
+    if text and "\0" not in text and (path / "run.json").is_file():
+        return RunDir(path.resolve())
+    notebook, at, wanted = text.rpartition("@")
+    runs_found = every(runs)
+    if at or text == "last" or text.startswith("best:"):
+        return _newest_or_best(text, notebook, wanted, [run for run in runs_found if SCRATCH not in run.path.parts])
+    matches = [run for run in runs_found if text and (run.id.endswith(text) or run.name == text or run.id.startswith(text))]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        several = ", ".join(run.name for run in matches[-5:])
+        raise RunNotFound(f"{text!r} names {len(matches)} runs in {runs}: {several}; give more of the id")
+    raise RunNotFound(f"no run {text!r} in {runs}; {_known(runs_found)}")
+
+
+def _newest_or_best(text: str, notebook: str, wanted: str, candidates: list[RunDir]) -> RunDir:
+    known = _known(candidates)
+    candidates = [run for run in candidates if not notebook or run.path.parent.name == folder_name(notebook)]
+    if wanted == "last":
+        if candidates:
+            return candidates[-1]
+        raise RunNotFound(f"{text!r}: there is no such run; {known}")
+    if not wanted.startswith("best:"):
+        raise RunNotFound(f"{text!r}: after '@' stands `last` or `best:METRIC`; {known}")
+    metric = wanted.removeprefix("best:")
+    sign = -1 if metric.startswith("-") else 1
+    metric = metric.removeprefix("-")
+    scored = [(sign * value, run) for run in candidates if (value := _final(run, metric)) is not None]
+    if not scored:
+        raise RunNotFound(f"{text!r}: no finished run has a number for {metric!r}; {known}")
+    return max(scored, key=lambda pair: (pair[0], pair[1].id))[1]
+
+
+def _final(run: RunDir, metric: str) -> float | None:
+    """Returns the last value of a metric in a finished run."""
+    if (read_json(run.exit) or {}).get("status") != "finished":
+        return None
+    try:
+        value = run.read_manifest()["summary"]["metrics"][metric]["last"]
+        return float(value) if float(value) == float(value) else None
+    except (FolderProblem, KeyError, TypeError, ValueError):
+        return None
+
+
+def _known(runs: list[RunDir]) -> str:
+    if not runs:
+        return "there are no runs yet"
+    return "the newest are " + ", ".join(run.name for run in runs[-3:][::-1])

@@ -1,0 +1,97 @@
+"""What happened to a run, derived from evidence: its exit record, its processes, its heartbeat."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from labkit.record.files import read_json
+from labkit.record.process import Process, boot_id, holders, name_of
+from labkit.record.rundir import RunDir
+
+STATES = ("queued", "running", "finished", "failed", "interrupted", "timeout", "killed", "unknown")
+HEARTBEAT_S = 2.0
+FRESH_S = 60.0  # a heartbeat older than this shows no life; also room for the clocks of two hosts
+
+
+@dataclass(frozen=True)
+class Status:
+    """What happened to a run.
+
+    Attributes:
+        state: One of STATES.
+        reason: Why, in a sentence; empty where the state says all.
+        duration_s: How long the newest attempt ran, or has run so far; None where it is not known.
+        exit: The exit record; empty where there is none.
+        left: Processes that the run left behind and that still live, as `PID name`.
+    """
+
+    state: str
+    reason: str = ""
+    duration_s: float | None = None
+    exit: dict[str, Any] | None = None
+    left: tuple[str, ...] = ()
+
+    @property
+    def is_over(self) -> bool:
+        """Tells whether nothing more will happen to the run by itself."""
+        return self.state not in ("queued", "running")
+
+
+def status(run: RunDir) -> Status:
+    """Returns the status of a run. Never `running` without a sign of life."""
+    ended = read_json(run.exit)
+    if ended is not None and ended.get("status") in STATES:
+        duration = ended.get("duration_s")
+        return Status(
+            str(ended["status"]),
+            str(ended.get("reason") or ""),
+            float(duration) if isinstance(duration, (int, float)) else None,
+            ended,
+        )
+    started = read_json(run.process)
+    if started is None:
+        return _not_started(run)
+    process = Process.read(started.get("process"))
+    if process is None:
+        return Status("unknown", f"{run.process} does not say which process ran")
+    age_s = _heartbeat_age_s(run)
+    began = started.get("started_s")
+    so_far = time.time() - began if isinstance(began, (int, float)) else None
+    if not process.is_here():
+        if age_s is not None and age_s < FRESH_S:
+            return Status("running", f"on {process.host}", so_far)
+        return Status("unknown", f"it ran on {process.host}, which cannot be asked from here")
+    if process.is_alive():
+        return Status("running", "", so_far)
+    return _without_record(run, process, age_s, began)
+
+
+def _not_started(run: RunDir) -> Status:
+    asked = read_json(run.manifest) or {}
+    creator = Process.read(asked.get("creator"))
+    if creator is not None and creator.is_alive():
+        return Status("queued")
+    return Status("unknown", "there is no sign that it ever started")
+
+
+def _without_record(run: RunDir, process: Process, age_s: float | None, began: Any) -> Status:
+    """Describes a run of this host whose process is gone without having said how it ended."""
+    duration = None
+    if age_s is not None and isinstance(began, (int, float)):
+        duration = max(0.0, time.time() - age_s - began)
+    if process.boot and process.boot != boot_id():
+        return Status("killed", "the machine was restarted while it ran", duration)
+    left = tuple(f"{pid} {name_of(pid)}" for pid in holders(run.log))
+    reason = f"its process {process.pid} is gone without an exit record: something outside killed it"
+    if left:
+        reason += f"; still alive: {', '.join(left)}"
+    return Status("killed", reason, duration, None, left)
+
+
+def _heartbeat_age_s(run: RunDir) -> float | None:
+    try:
+        return time.time() - run.heartbeat.stat().st_mtime
+    except OSError:
+        return None
