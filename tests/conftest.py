@@ -1,0 +1,77 @@
+"""What every test may use: a lab in an awkward place, a browser, and who runs when."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ON_REQUEST = {"slow", "browser", "faults"}  # left out of a bare `pytest`
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+# Chromium must not look for updates or synchronise; root, as in containers, has no sandbox.
+BROWSER_OPTIONS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    named = config.args_source is pytest.Config.ArgsSource.ARGS
+    if config.option.markexpr or named:
+        return
+    kept = [item for item in items if ON_REQUEST.isdisjoint(mark.name for mark in item.iter_markers())]
+    config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
+    items[:] = kept
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("browser") and (lacking := without_browser()):
+        if os.environ.get("LABKIT_REQUIRE_BROWSER") == "1":
+            pytest.fail(f"LABKIT_REQUIRE_BROWSER=1, but {lacking}", pytrace=False)
+        pytest.skip(lacking)
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("no CUDA device")
+
+
+def find_browser() -> str | None:
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+def without_browser() -> str:
+    """Why no browser test can run; empty when one can."""
+    try:
+        import playwright.sync_api  # noqa: F401
+    except ImportError:
+        return "playwright is not installed (make env)"
+    return "" if find_browser() else f"none of {', '.join(BROWSERS)} is on the PATH"
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty lab, the working directory, in a folder whose name has a space and a quote."""
+    folder = tmp_path / "Ada's lab"
+    (folder / "notebooks").mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def browser() -> Iterator[object]:
+    """A headless Chromium, as playwright's Browser; mark the test `browser`."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=find_browser(), args=BROWSER_OPTIONS)
+        yield chromium
+        chromium.close()
