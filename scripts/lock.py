@@ -64,7 +64,8 @@ def main() -> None:
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     print(f"resolving with Python {python}; this downloads the whole environment", flush=True)
     lines = pins(resolve(project["dependencies"] + project["optional-dependencies"]["dev"]))
-    (root / "requirements.lock").write_text(HEADER.format(python=python) + "\n".join(lines) + "\n", encoding="utf-8")
+    lock = HEADER.format(python=python) + "".join(f"{line}\n" for line in lines)
+    (root / "requirements.lock").write_text(lock, encoding="utf-8")
     print(f"requirements.lock: {len(lines)} packages; `git diff requirements.lock` shows what changed")
 
 

@@ -1,0 +1,58 @@
+# Every target makes the environment it needs first. `make` lists the targets.
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help env report run lab doctor setup test check faults bench lock clean
+
+# As typed: make would expand a dollar sign in them, and the shell a quote.
+export LABKIT_NB := $(value NB)
+export LABKIT_P := $(value P)
+export LABKIT_F := $(value F)
+export LABKIT_RERUN := $(value RERUN)
+unexport NB P F RERUN
+export PYTHON CONDA
+
+IN_ENV := @sh scripts/environment.sh
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' Makefile
+
+env: ## make or update the environment: .conda-env where mamba or conda is found, else .venv (PYTHON=, CONDA=no)
+	$(IN_ENV)
+
+report: ## write reports/: [NB=notebooks/x.ipynb] [P="EPOCHS=3 NOTE='two words'"] [F=params.yaml] [RERUN=stale]
+	$(IN_ENV) python scripts/labkit_options.py report
+
+run: ## execute one notebook: NB=notebooks/x.ipynb [P="EPOCHS=3"] [F=params.yaml]
+	$(IN_ENV) python scripts/labkit_options.py run
+
+lab: ## JupyterLab on this machine's loopback with a token: [ARGS="--no-browser --port 8889"]
+	$(IN_ENV) jupyter lab --ServerApp.ip=127.0.0.1 $(ARGS)
+
+doctor: ## check the environment and say what is off
+	$(IN_ENV) labkit doctor
+
+setup: ## print the line that puts labkit on the PATH
+	$(IN_ENV) python -c 'import shlex, sysconfig; print("export PATH=" + shlex.quote(sysconfig.get_path("scripts")) + ":\"$$PATH\"")'
+
+test: ## run all tests, slow and browser ones too: [ARGS="-k lock"]
+	$(IN_ENV) python -m pytest -m "not faults" $(ARGS)
+
+check: ## lint, formatting, types, no outputs in notebooks
+	$(IN_ENV) ruff check .
+	$(IN_ENV) ruff format --check .
+	$(IN_ENV) mypy
+	$(IN_ENV) python scripts/outputs.py notebooks templates
+
+faults: ## kill runs at random for minutes
+	$(IN_ENV) python -m pytest -m faults $(ARGS)
+
+bench: ## run the benchmarks
+	@set -e; for file in benchmarks/*.py; do echo "== $$file"; sh scripts/environment.sh python "$$file"; done
+
+lock: ## resolve pyproject.toml anew into requirements.lock
+	@sh scripts/environment.sh --bare scripts/lock.py
+
+clean: ## remove caches and reports/, never runs/
+	rm -rf reports build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find . \( -path ./.git -o -path ./.venv -o -path ./.conda-env -o -path ./runs \) -prune \
+		-o -type d -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,40 @@
+"""Run `labkit run` or `labkit report` with what make was given: NB, P, F and RERUN.
+
+Make hands them over in the environment as they were typed, so that spaces, quotes and dollar signs in
+paths and values pass through neither make's expansion nor the shell's.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+
+
+def options(given: dict[str, str]) -> list[str]:
+    """The arguments of labkit: NB is one path; P is split as a shell does, quotes keep a value together."""
+    arguments = [given["LABKIT_NB"]] if given.get("LABKIT_NB") else []
+    for assignment in shlex.split(given.get("LABKIT_P", "")):
+        arguments += ["-p", assignment]
+    if given.get("LABKIT_F"):
+        arguments += ["-f", given["LABKIT_F"]]
+    if given.get("LABKIT_RERUN"):
+        arguments += ["--rerun", given["LABKIT_RERUN"]]
+    return arguments
+
+
+def main() -> None:
+    """Become the command."""
+    command = sys.argv[1]
+    try:
+        arguments = options(dict(os.environ))
+    except ValueError as problem:
+        refused = f"P={os.environ['LABKIT_P']}: {problem.args[0].lower()}"
+        raise SystemExit(f"{refused}; quotes keep a value together: P=\"NAME='two words'\"") from None
+    if command == "run" and not os.environ.get("LABKIT_NB"):
+        raise SystemExit('which notebook? make run NB=notebooks/digits-cnn.ipynb P="EPOCHS=3"')
+    os.execvp("labkit", ["labkit", command, *arguments])
+
+
+if __name__ == "__main__":
+    main()
