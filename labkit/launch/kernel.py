@@ -1,0 +1,87 @@
+"""The kernel's process: `python -m labkit.launch.kernel -f CONNECTION`, in place of `ipykernel_launcher`.
+
+It differs from the stock kernel in what surrounds the cells: output is captured in a log before the first line of user
+code, SIGTERM is a request, and closing runs every exit hook but skips the interpreter's teardown.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import io
+import os
+import sys
+import threading
+from typing import Any
+
+LOG = "LABKIT_LOG"  # the file that takes all output
+
+
+def main() -> None:
+    """Runs a kernel until it is told to shut down, then leaves at once."""
+    if sys.path and sys.path[0] in ("", os.getcwd()):
+        del sys.path[0]  # put there by -m; IPython adds its own
+    from labkit.launch import capture, signals
+
+    log = os.environ.get(LOG)
+    if log:
+        capture.begin(log)
+    signals.install()
+    app = _application()
+    app.initialize(sys.argv[1:])
+    if log:
+        capture.attach(app.shell)
+    app.start()
+    leave(0)
+
+
+def _application() -> Any:
+    from ipykernel.ipkernel import IPythonKernel
+    from ipykernel.kernelapp import IPKernelApp
+    from traitlets import Type
+    from traitlets.config import Config
+
+    from labkit.launch.capture import RunShell
+
+    class RunKernel(IPythonKernel):
+        shell_class = Type(RunShell)
+
+        async def _progressively_terminate_all_children(self) -> None:
+            """Leaves them to the supervisor, which also finds those that went their own way."""
+
+    settings = Config()
+    settings.IPKernelApp.kernel_class = RunKernel
+    settings.IPKernelApp.parent_handle = os.getppid()
+    settings.IPKernelApp.capture_fd_output = False
+    settings.IPKernelApp.outstream_class = "labkit.launch.capture.RunStream"
+    settings.HistoryManager.enabled = False  # its database hangs on some network file systems
+    app = IPKernelApp.instance()
+    app.update_config(settings)
+    return app
+
+
+def leave(code: int) -> None:
+    """Ends this process as an interpreter would, less the teardown, which costs about a second with torch loaded.
+
+    Non-daemon threads are joined, exit hooks run, files that are still open are flushed.
+    """
+    try:
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+        for candidate in gc.get_objects():
+            if isinstance(candidate, io.IOBase):
+                _flush(candidate)
+    finally:
+        os._exit(code)
+
+
+def _flush(file: io.IOBase) -> None:
+    try:
+        if not file.closed:
+            file.flush()
+    except Exception:  # a broken file must not keep the others from their flush
+        pass
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""A Jupyter kernel provisioner whose kernels are owned by a supervisor and talk over private sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import orjson
+from jupyter_client.connect import KernelConnectionInfo
+from jupyter_client.provisioning import KernelProvisionerBase
+
+from labkit.launch import supervise
+from labkit.launch.kernel import LOG
+
+STOCK_LAUNCHERS = ("ipykernel_launcher", "ipykernel")
+
+
+class RunProvisioner(KernelProvisionerBase):  # type: ignore[misc]
+    """Starts a kernel through a supervisor.
+
+    Beyond what Jupyter passes, `start_kernel` takes `run` (a run's directory), `attempt`, `log`, `grace_s` and `timeout_s`.
+    """
+
+    channel: socket.socket | None = None
+    pid: int | None = None
+    exit_code: int | None = None
+    stopping: str = ""
+    refused: str = ""
+    _waiting: bytes = b""
+    _folder: str = ""
+
+    @property
+    def has_process(self) -> bool:
+        """Tells whether there is a supervisor."""
+        return self.channel is not None
+
+    async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
+        """Writes the connection file, in a folder that only this user can enter, and builds the command."""
+        manager = self.parent
+        self._folder = tempfile.mkdtemp(prefix="labkit-")  # mode 0700; short, for a socket's path has 107 bytes at most
+        manager.transport = "ipc"
+        manager.ip = str(Path(self._folder, "k"))
+        manager.connection_file = str(Path(self._folder, "connection.json"))
+        manager.write_connection_file()
+        self.connection_info = manager.get_connection_info()
+        command = manager.format_kernel_cmd(extra_arguments=kwargs.pop("extra_arguments", []))
+        return await super().pre_launch(cmd=command, **kwargs)
+
+    async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
+        """Has the supervisor start the kernel."""
+        env = dict(kwargs["env"])
+        log = kwargs.get("log")
+        if log:
+            env[LOG] = str(log)
+        self.channel = supervise.join() or supervise.launch()
+        start = {
+            "argv": own_kernel(cmd) if log else cmd,
+            "env": env,
+            "cwd": str(kwargs.get("cwd") or Path.cwd()),
+            "run": str(kwargs["attempt"]) if kwargs.get("attempt") else None,
+            "log": str(log) if log else None,
+            "grace_s": kwargs.get("grace_s", 30.0),
+            "timeout_s": kwargs.get("timeout_s"),
+            "scratch": self._folder,
+        }
+        self.send({"start": start})
+        while self.pid is None and self.exit_code is None:
+            await self._hear(5.0)
+        return self.connection_info
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Sends one message to the supervisor; a dead one is noticed when it is heard from."""
+        if self.channel is not None:
+            try:
+                self.channel.sendall(orjson.dumps(message) + b"\n")
+            except OSError:
+                pass
+
+    async def _hear(self, patience_s: float) -> None:
+        """Waits for the supervisor's next word."""
+        assert self.channel is not None
+        self.channel.setblocking(False)
+        loop = asyncio.get_running_loop()
+        try:
+            data = await asyncio.wait_for(loop.sock_recv(self.channel, 2**16), patience_s)
+        except TimeoutError:
+            return
+        except OSError:
+            data = b""
+        finally:
+            self.channel.setblocking(True)
+        self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        if not data and self.exit_code is None:
+            self.exit_code = -signal.SIGKILL  # the supervisor is gone, and its kernel with it
+        *lines, self._waiting = (self._waiting + data).split(b"\n")
+        for line in lines:
+            message = orjson.loads(line)
+            if "started" in message:
+                self.pid = message["started"]["pid"]
+            if "refused" in message:
+                self.refused = message["refused"]
+            if "stopping" in message:
+                self.stopping = message["stopping"]
+            if "exited" in message:
+                number = message["exited"]["signal"]
+                self.exit_code = -number if number else message["exited"]["code"]
+
+    async def poll(self) -> int | None:
+        """Returns None while the kernel lives, else its exit code."""
+        if self.channel is None:
+            return 0
+        self.hear_now()
+        return self.exit_code
+
+    def hear_now(self) -> None:
+        """Takes in what the supervisor has said so far, without waiting."""
+        while self.channel is not None and self.exit_code is None:
+            try:
+                self._take(self.channel.recv(2**16, socket.MSG_DONTWAIT))
+            except BlockingIOError:
+                return
+            except OSError:
+                self._take(b"")
+
+    async def wait(self) -> int | None:
+        """Waits until the kernel and everything below it has ended, and returns its exit code."""
+        while self.channel is not None and self.exit_code is None:
+            await self._hear(1.0)
+        self.let_go()
+        return self.exit_code
+
+    async def send_signal(self, signum: int) -> None:
+        """Sends a signal to the kernel and its process group."""
+        self.send({"signal": int(signum)})
+
+    async def kill(self, restart: bool = False) -> None:
+        """Ends the kernel without asking."""
+        self.send({"signal": int(signal.SIGKILL)})
+
+    async def terminate(self, restart: bool = False) -> None:
+        """Asks the kernel to end."""
+        self.send({"signal": int(signal.SIGTERM)})
+
+    async def cleanup(self, restart: bool = False) -> None:
+        """Lets go of the supervisor and removes the folder of the sockets."""
+        self.let_go()
+        if self._folder and not restart:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def let_go(self) -> None:
+        """Closes the channel; a supervisor whose kernel still lives then ends it."""
+        if self.channel is not None:
+            self.channel.close()
+            self.channel = None
+
+
+def own_kernel(command: list[str]) -> list[str]:
+    """Returns the command of a stock IPython kernel of this environment with labkit's kernel in its place.
+
+    Kernels of other environments and languages are left as they are: labkit may not be there to import.
+    """
+    match command:
+        case [python, "-m", module, *rest] if module in STOCK_LAUNCHERS and _is_this_environment(python):
+            return [python, "-m", "labkit.launch.kernel", *rest]
+        case [python, option, *_] if option.startswith("-X"):
+            return [python, option, *own_kernel([python, *command[2:]])[1:]]
+    return command
+
+
+def _is_this_environment(python: str) -> bool:
+    found = shutil.which(python)
+    if found is None:
+        return False
+    return os.path.normpath(Path(found).parent) == os.path.normpath(Path(sys.executable).parent)

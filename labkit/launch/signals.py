@@ -1,0 +1,58 @@
+"""A stop request is a flag: the loop of a run acts on it at its next step boundary.
+
+A handler that saved in the middle of a step would store half an update, so SIGTERM only sets the flag. `run.log`,
+`run.checkpoint` and labkit's loops call `check`, which raises in the notebook's own code. A kernel in which nothing has
+promised to call `check` is interrupted at once instead.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from types import FrameType
+
+STOP = (signal.SIGTERM, signal.SIGUSR1)
+
+_requested = ""
+_has_boundaries = False
+
+
+class StopRequested(KeyboardInterrupt):
+    """Somebody asked this run to stop; raised at a step boundary.
+
+    A KeyboardInterrupt, so that `except Exception` in a training loop does not swallow it.
+    """
+
+
+def install() -> None:
+    """Lets the stop signals set the flag in this process; called in the main thread before any cell runs."""
+    for number in STOP:
+        signal.signal(number, _request)
+
+
+def promise_boundaries() -> None:
+    """Says that step boundaries will come: from now on a stop waits for one."""
+    global _has_boundaries
+    _has_boundaries = True
+
+
+def requested() -> str:
+    """Returns the name of the signal that asked for a stop; empty where none did."""
+    return _requested
+
+
+def check() -> None:
+    """Marks a step boundary.
+
+    Raises:
+        StopRequested: A stop was asked for.
+    """
+    if _requested:
+        raise StopRequested(f"{_requested}: stopped at a step boundary")
+
+
+def _request(number: int, frame: FrameType | None) -> None:
+    global _requested
+    _requested = signal.Signals(number).name
+    if not _has_boundaries:
+        os.kill(os.getpid(), signal.SIGINT)  # ignored while no cell runs

@@ -1,0 +1,518 @@
+"""The supervisor: a small process that owns every process of a run.
+
+It is the kernel's parent and a child subreaper, so that whatever the kernel starts, detached or not, ends up below it. It
+holds a channel to the runner, the process that drives papermill. When the runner goes away, on a stop, or at the time limit
+it ends all of its descendants; last of all it writes the exit record.
+
+    attached:  labkit run ── supervisor ── kernel ── workers        the runner starts the supervisor
+    detached:  supervisor ─┬─ runner                                the supervisor starts the runner and lives on its own
+                           └─ kernel ── workers
+
+Both sides send JSON objects, a line each:
+
+    to the supervisor    {"start": {...}}, {"signal": 2}, {"stop": "SIGTERM"}, {"outcome": {"status": "failed", ...}}
+    to the runner        {"started": {"pid": 12}}, {"refused": "why"}, {"stopping": "SIGTERM"}, {"exited": {"code": 0, "signal": null}}
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import selectors
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from labkit.record.files import iso, write_json
+from labkit.record.process import Process, descendants, name_of
+from labkit.record.status import HEARTBEAT_S
+
+CHANNEL = "LABKIT_CHANNEL"  # in a detached runner's environment: the descriptor that leads to its supervisor
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
+ORPHAN_GRACE_S = 1.5  # for the kernel to act on SIGTERM once its runner is gone
+CHILD_GRACE_S = 1.0  # for what a kernel left behind to act on SIGTERM
+RECORD_RETRY_S = 30.0  # how long to try when the disk refuses the exit record
+
+
+@dataclass(frozen=True)
+class Start:
+    """What to start, and under which limits.
+
+    Attributes:
+        argv: The kernel's command.
+        env: Its whole environment.
+        cwd: Its working directory.
+        run: The run's attempt folder, log and all; None for a kernel that is no run.
+        log: Where the kernel's standard output and error go.
+        grace_s: Seconds from a stop request to the kill.
+        timeout_s: Seconds that the run may take; None for no limit.
+        scratch: A private folder that goes when the kernel has ended.
+    """
+
+    argv: list[str]
+    env: dict[str, str]
+    cwd: str
+    run: str | None = None
+    log: str | None = None
+    grace_s: float = 30.0
+    timeout_s: float | None = None
+    scratch: str | None = None
+
+
+@dataclass
+class Supervisor:
+    """The state of one supervised kernel; `serve` runs it to its end."""
+
+    channel: socket.socket
+    runner: Process | None
+    start: Start | None = None
+    kernel: Process | None = None
+    kernel_exit: dict[str, int | None] | None = None
+    peak_rss_bytes: int = 0
+    outcome: dict[str, Any] | None = None
+    stop: str = ""  # the name of the signal, or "timeout"
+    runner_lost: bool = False
+    overdue: bool = False  # killed because the grace was over
+    began: float = 0.0
+    steps: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
+    waiting: bytes = b""
+    oom_kills: int = 0
+
+    def serve(self) -> None:
+        """Starts the kernel as soon as it is told to, and stays until everything below has ended."""
+        watcher = _signals_as_bytes()
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.channel, selectors.EVENT_READ, self._read_channel)
+            selector.register(watcher, selectors.EVENT_READ, lambda: self._read_signals(watcher))
+            while self.kernel_exit is None and not (self.runner_lost and self.kernel is None):
+                for key, _ in selector.select(self._until_next_step()):
+                    key.data()
+                if self.runner_lost and self.channel in selector.get_map():
+                    selector.unregister(self.channel)
+                self._beat()
+                self._take_due_steps()
+        self._conclude()
+
+    # what comes in
+
+    def _read_channel(self) -> None:
+        try:
+            data = self.channel.recv(2**20)
+        except OSError:
+            data = b""
+        if not data:
+            self.runner_lost = True
+            if self.outcome is None:
+                self._later(0.0, lambda: self._send_signal(signal.SIGTERM))
+                self._later(ORPHAN_GRACE_S, self._kill)
+            else:
+                self._later(ORPHAN_GRACE_S * 4, self._kill)  # it is closing already
+            return
+        *lines, self.waiting = (self.waiting + data).split(b"\n")
+        for line in lines:
+            self._act(orjson.loads(line))
+
+    def _act(self, message: dict[str, Any]) -> None:
+        if "start" in message:
+            self._start(Start(**message["start"]))
+        if "signal" in message:
+            self._send_signal(message["signal"])
+        if "stop" in message:
+            self._stop(message["stop"])
+        if "outcome" in message:
+            self.outcome = message["outcome"]
+
+    def _read_signals(self, watcher: socket.socket) -> None:
+        for number in watcher.recv(4096):
+            if number == signal.SIGCHLD:
+                self._reap()
+            else:
+                self._stop(signal.Signals(number).name)
+
+    # what goes on
+
+    def _start(self, start: Start) -> None:
+        self.start, self.began = start, time.time()
+        self.oom_kills = _oom_kills()
+        try:
+            pid = _spawn(start)
+        except OSError as error:
+            self._tell({"refused": f"{start.argv[0]}: {error.strerror or error}"})
+            self.kernel_exit = {"code": 127, "signal": None}
+            return
+        self.kernel = Process.of(pid)
+        if start.run is not None:
+            self._write(
+                "process.json",
+                {
+                    "process": Process.of(os.getpid()).facts(),
+                    "kernel": self.kernel.facts(),
+                    "runner": self.runner.facts() if self.runner else None,
+                    "started": iso(self.began),
+                    "started_s": self.began,
+                },
+            )
+        if start.timeout_s is not None:
+            self._later(start.timeout_s, lambda: self._stop("timeout"))
+        self._tell({"started": {"pid": pid}})
+
+    def _stop(self, cause: str) -> None:
+        """Asks the kernel to stop at its next step boundary; interrupts it late in the grace, kills it at the end."""
+        if self.stop or self.start is None:
+            return
+        self.stop = cause
+        self._tell({"stopping": cause})
+        self._send_signal(signal.SIGTERM)
+        self._later(self.start.grace_s * 2 / 3, lambda: self._send_signal(signal.SIGINT))
+        self._later(self.start.grace_s, self._kill_overdue)
+
+    def _kill_overdue(self) -> None:
+        self.overdue = True
+        self._kill()
+
+    def _kill(self) -> None:
+        self._send_signal(signal.SIGKILL)
+
+    def _send_signal(self, number: int) -> None:
+        if self.kernel is None or self.kernel_exit is not None:
+            return
+        try:
+            if number == signal.SIGTERM:
+                os.kill(self.kernel.pid, number)  # the flag; its workers must go on until the step boundary
+            else:
+                os.killpg(self.kernel.pid, number)
+        except (ProcessLookupError, PermissionError):
+            pass
+
+    def _reap(self) -> None:
+        """Takes note of children that ended, the kernel and adopted ones alike."""
+        while True:
+            try:
+                pid, state, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if self.kernel is not None and pid == self.kernel.pid:
+                code = os.waitstatus_to_exitcode(state)
+                self.kernel_exit = {"code": max(code, 0), "signal": -code if code < 0 else None}
+                self.peak_rss_bytes = usage.ru_maxrss * 1024
+
+    def _beat(self) -> None:
+        if self.start is not None and self.start.run is not None:
+            _touch(Path(self.start.run) / "heartbeat")
+
+    def _later(self, delay_s: float, step: Callable[[], None]) -> None:
+        self.steps.append((time.monotonic() + delay_s, step))
+
+    def _until_next_step(self) -> float:
+        due = min((moment for moment, _ in self.steps), default=float("inf"))
+        return max(0.0, min(HEARTBEAT_S, due - time.monotonic()))
+
+    def _take_due_steps(self) -> None:
+        moment = time.monotonic()
+        due = [step for when, step in self.steps if when <= moment]
+        self.steps = [(when, step) for when, step in self.steps if when > moment]
+        for step in due:
+            step()
+
+    # how it ends
+
+    def _conclude(self) -> None:
+        if self.start is None:
+            return
+        left = end_descendants(spare=self.runner.pid if self.runner else None)
+        if self.start.scratch:
+            shutil.rmtree(self.start.scratch, ignore_errors=True)
+        if self.start.run is not None:
+            self._write_exit(left)
+        self._tell({"exited": self.kernel_exit or {"code": 127, "signal": None}})
+
+    def _write_exit(self, left: list[dict[str, Any]]) -> None:
+        state, reason = self._verdict()
+        ended = time.time()
+        record = {
+            "status": state,
+            "reason": reason,
+            "started": iso(self.began),
+            "ended": iso(ended),
+            "duration_s": round(ended - self.began, 3),
+            "kernel_exit": self.kernel_exit,
+            "peak_rss_bytes": self.peak_rss_bytes,
+            "error": (self.outcome or {}).get("error"),
+            "stop": self.stop or None,
+            "left": left,
+            "written_by": "supervisor",
+        }
+        end = time.monotonic() + RECORD_RETRY_S
+        while not self._write("exit.json", record) and time.monotonic() < end:
+            time.sleep(0.2)
+
+    def _write(self, name: str, value: dict[str, Any]) -> bool:
+        """Writes a record of this attempt; tells whether the disk took it."""
+        assert self.start is not None and self.start.run is not None
+        try:
+            write_json(Path(self.start.run) / name, value)
+        except OSError:
+            return False
+        return True
+
+    def _verdict(self) -> tuple[str, str]:
+        """Returns status and reason, from what is known when the kernel has ended."""
+        outcome = self.outcome or {}
+        if self.overdue:
+            grace_s = self.start.grace_s if self.start else 0
+            if self.stop == "timeout":
+                return "timeout", f"the time limit was over, and no step boundary came within {grace_s:g} s of it"
+            return "killed", f"no step boundary came within {grace_s:g} s of {self.stop}"
+        if outcome.get("status") == "finished":
+            return "finished", str(outcome.get("reason") or "")
+        if self.stop == "timeout":
+            limit_s = self.start.timeout_s if self.start else None
+            return "timeout", f"the time limit of {limit_s:g} s was over"
+        if self.stop or outcome.get("status") == "interrupted":
+            return "interrupted", f"stopped by {self.stop or outcome.get('reason') or 'its user'}"
+        if outcome and not self._kernel_died():
+            return str(outcome["status"]), str(outcome.get("reason") or "")
+        if self.runner_lost and not outcome:
+            runner = f" {self.runner.pid}" if self.runner else ""
+            return "killed", f"its runner{runner} went away (killed from outside?); the supervisor ended the rest"
+        return "failed", self._why_kernel_ended()
+
+    def _kernel_died(self) -> bool:
+        return self.kernel_exit is not None and self.kernel_exit != {"code": 0, "signal": None}
+
+    def _why_kernel_ended(self) -> str:
+        code, number = (self.kernel_exit or {}).get("code"), (self.kernel_exit or {}).get("signal")
+        if number is None:
+            return f"the kernel exited with status {code}"
+        name = signal.Signals(number).name if number in set(signal.Signals) else "unknown signal"
+        reason = f"the kernel was ended by signal {number} ({name})"
+        if number == signal.SIGKILL:
+            peak = f"its memory peaked at {self.peak_rss_bytes / 2**30:.2f} GiB"
+            if _oom_kills() > self.oom_kills:
+                return f"{reason}: out of memory, says its control group; {peak}"
+            if self.peak_rss_bytes > 0.7 * _memory_limit_bytes():
+                return f"{reason}: probably out of memory; {peak}"
+        return reason
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        try:
+            self.channel.sendall(orjson.dumps(message) + b"\n")
+        except OSError:
+            pass  # the runner is gone; reading the channel says so
+
+
+def _signals_as_bytes() -> socket.socket:
+    """Turns the signals of interest into bytes that a selector can wait for."""
+    reader, writer = socket.socketpair()
+    reader.setblocking(False)
+    writer.setblocking(False)
+    for number in (*STOP_SIGNALS, signal.SIGCHLD):
+        if not (number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN):  # nohup
+            signal.signal(number, lambda *_: None)
+    signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    _KEPT.append(writer)
+    return reader
+
+
+_KEPT: list[socket.socket] = []  # the wakeup end must not be collected
+
+
+def _spawn(start: Start) -> int:
+    """Starts the kernel with its output going to the log, default signals, and no way to outlive this process."""
+    output = os.open(start.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666) if start.log else None
+    parent = os.getpid()
+
+    def prepare() -> None:
+        for number in STOP_SIGNALS:
+            signal.signal(number, signal.SIG_DFL)  # a shell's `&` and nohup hand down ignored ones
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    try:
+        process = subprocess.Popen(
+            start.argv,
+            env=start.env,
+            cwd=start.cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            preexec_fn=prepare,
+        )
+    finally:
+        if output is not None:
+            os.close(output)
+    process.returncode = 0  # the supervisor itself waits for all its children
+    return process.pid
+
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def _prctl(option: int, value: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+def adopt_orphans() -> None:
+    """Makes this process the new parent of every orphan below it (Linux; elsewhere nothing changes)."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def end_descendants(spare: int | None = None) -> list[dict[str, Any]]:
+    """Ends every process below this one and returns who they were.
+
+    `spare` and what is below it are left alone: a detached run's runner, which has the notebook to save.
+    """
+
+    def living() -> list[int]:
+        spared = {spare, *descendants(spare)} if spare else set()
+        return [pid for pid in descendants(os.getpid()) if pid not in spared]
+
+    return end_processes(living)
+
+
+def end_processes(living: Callable[[], list[int]]) -> list[dict[str, Any]]:
+    """Ends the processes that `living` returns, until it returns none: SIGTERM, a second later SIGKILL.
+
+    Returns:
+        Who they were; helpers that left by themselves within a moment are not named.
+    """
+    found: dict[int, str] = {}
+    began = time.monotonic()
+    while (age_s := time.monotonic() - began) < 10 and (pids := living()):
+        for pid in pids:
+            if age_s > 0.1 and pid not in found:
+                found[pid] = name_of(pid)
+                _kill_one(pid, signal.SIGTERM)
+            elif age_s > CHILD_GRACE_S:
+                _kill_one(pid, signal.SIGKILL)
+        time.sleep(0.02)
+        _reap_all()
+    return [{"pid": pid, "name": name} for pid, name in found.items()]
+
+
+def _kill_one(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except (ProcessLookupError, PermissionError):
+        pass
+
+
+def _reap_all() -> None:
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+
+
+def _touch(path: Path) -> None:
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        os.utime(fd)
+        os.close(fd)
+    except OSError:
+        pass
+
+
+def _oom_kills() -> int:
+    """Returns how many processes of this control group the kernel has killed for want of memory."""
+    try:
+        group = Path("/proc/self/cgroup").read_text().strip().rpartition("::")[2]
+        events = Path(f"/sys/fs/cgroup{group}/memory.events").read_text().split()
+        return int(events[events.index("oom_kill") + 1])
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def _memory_limit_bytes() -> int:
+    """Returns the memory that a process here can have at most, as far as the system tells."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        try:
+            limits.append(int(Path("/sys/fs/cgroup", name).read_text()))
+        except (OSError, ValueError):
+            pass
+    address_space = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if address_space != resource.RLIM_INFINITY:
+        limits.append(address_space)
+    return min(limits)
+
+
+def launch() -> socket.socket:
+    """Starts a supervisor for this process, which becomes its runner, and returns the channel to it."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "labkit.launch.supervise", str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    process.returncode = 0  # it outlives this handle; the channel tells when it ends
+    return ours
+
+
+def launch_detached(argv: list[str], output: Path) -> int:
+    """Starts a supervisor that lives on its own and itself starts a runner; returns the supervisor's process id.
+
+    Args:
+        argv: The runner's command; it finds the channel through the environment (`join`).
+        output: The file that takes what the runner prints.
+    """
+    with output.open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "labkit.launch.supervise", "--detached", *argv],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    process.returncode = 0
+    return process.pid
+
+
+def join() -> socket.socket | None:
+    """Returns the channel to the supervisor that started this process, or None where none did."""
+    number = os.environ.pop(CHANNEL, None)
+    return socket.socket(fileno=int(number)) if number else None
+
+
+def main(arguments: list[str]) -> None:
+    """Runs one supervisor: `supervise FD`, or `supervise --detached RUNNER…`."""
+    adopt_orphans()
+    if arguments[0] != "--detached":
+        Supervisor(socket.socket(fileno=int(arguments[0])), Process.of(os.getppid())).serve()
+        return
+    ours, theirs = socket.socketpair()
+    with theirs:
+        runner = subprocess.Popen(
+            arguments[1:],
+            pass_fds=[theirs.fileno()],
+            env=os.environ | {CHANNEL: str(theirs.fileno())},
+            stdin=subprocess.DEVNULL,
+        )
+    runner.returncode = 0
+    Supervisor(ours, Process.of(runner.pid)).serve()
+    with ours:
+        while ours.recv(2**16):  # the runner may still write its report
+            pass
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

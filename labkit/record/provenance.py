@@ -1,0 +1,142 @@
+"""Where a run's code came from: git, installed packages, first-party modules.
+
+Nothing here fails a run: what cannot be had is recorded as unknown, with the reason.
+"""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+GIT_TIMEOUT_S = 2.0
+PATCH_LIMIT_BYTES = 4 * 2**20
+MODULE_LIMIT_BYTES = 2**20
+
+
+def git_state(folder: Path) -> tuple[dict[str, Any], bytes]:
+    """Returns the state of the repository that `folder` lies in, and its uncommitted changes as a patch.
+
+    The state has `commit`, `branch`, `dirty`, `patch_bytes` and `problem`, which says why something is unknown. A patch over
+    4 MiB is left out and its size recorded. Nothing of the repository's own configuration is executed.
+    """
+    state: dict[str, Any] = {"commit": None, "branch": None, "dirty": None, "patch_bytes": 0, "problem": ""}
+    try:
+        state["commit"] = _git(folder, "rev-parse", "--verify", "HEAD").decode().strip()
+        state["branch"] = _git(folder, "rev-parse", "--abbrev-ref", "HEAD").decode().strip()
+        state["dirty"] = bool(_git(folder, "status", "--porcelain", "--ignore-submodules=all").strip())
+        if not state["dirty"]:
+            return state, b""
+        patch = _git(folder, "diff", "HEAD", "--no-ext-diff", "--no-textconv", "--no-color", "--ignore-submodules=all")
+    except (OSError, ValueError) as error:
+        state["problem"] = str(error)
+        return state, b""
+    state["patch_bytes"] = len(patch)
+    return state, patch if len(patch) <= PATCH_LIMIT_BYTES else b""
+
+
+def _git(folder: Path, *arguments: str) -> bytes:
+    """Returns what a git command prints.
+
+    Raises:
+        OSError: git is not installed, failed, or took too long.
+    """
+    program = shutil.which("git")
+    if program is None:
+        raise OSError("git is not installed")
+    command = [program, "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "diff.external="]
+    env = os.environ | {"GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0"}
+    try:
+        done = subprocess.run(
+            [*command, "-C", str(folder), *arguments], env=env, capture_output=True, stdin=subprocess.DEVNULL, timeout=GIT_TIMEOUT_S
+        )
+    except subprocess.TimeoutExpired:
+        raise OSError(f"git {arguments[0]} took more than {GIT_TIMEOUT_S:g} s") from None
+    if done.returncode:
+        message = done.stderr.decode(errors="replace").strip().splitlines()
+        raise OSError(message[0] if message else f"git {arguments[0]} ended with status {done.returncode}")
+    return done.stdout
+
+
+def author(folder: Path) -> str:
+    """Returns the name that git knows the user by, else the login name."""
+    try:
+        return _git(folder, "config", "user.name").decode().strip() or user()
+    except OSError:
+        return user()
+
+
+def user() -> str:
+    """Returns the login name; empty where the system has none for this user."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""
+
+
+def packages() -> list[str]:
+    """Returns every installed package as `name==version`, sorted."""
+    found = {}
+    for distribution in metadata.distributions():
+        name = distribution.metadata["Name"]
+        if name:
+            found[name.lower().replace("_", "-")] = f"{name}=={distribution.version}"
+    return [found[name] for name in sorted(found)]
+
+
+def first_party(lab: Path) -> dict[str, Path]:
+    """Returns the modules of this process whose source lies in the lab, or is labkit's own, by name."""
+    found = {}
+    for name, module in list(sys.modules.items()):
+        path = getattr(module, "__file__", None)
+        if not isinstance(path, str) or not path.endswith(".py") or name == "__main__":
+            continue
+        if _is_first_party(path, str(lab)):
+            found[name] = Path(path)
+    return found
+
+
+def _is_first_party(path: str, lab: str) -> bool:
+    return path.startswith(lab + os.sep) and not path.startswith(_installed()) and f"{os.sep}site-packages{os.sep}" not in path
+
+
+@cache
+def _installed() -> tuple[str, ...]:
+    """Returns the folders of installed packages and of Python itself."""
+    folders = {sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")} | {sys.prefix}
+    return tuple(folder + os.sep for folder in folders if folder)
+
+
+def fingerprint_file(path: Path) -> str:
+    """Returns the SHA-256 of a file's content; empty where it cannot be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
+def modules(lab: Path) -> tuple[dict[str, dict[str, str]], dict[str, bytes]]:
+    """Returns the record of first-party modules, and the content of each by its path inside the lab.
+
+    A file over 1 MiB is recorded by its fingerprint only.
+    """
+    record: dict[str, dict[str, str]] = {}
+    contents: dict[str, bytes] = {}
+    for name, path in sorted(first_party(lab).items()):
+        try:
+            content = path.read_bytes()
+        except OSError:
+            continue
+        inside = os.path.relpath(path, lab)
+        record[name] = {"path": inside, "sha256": hashlib.sha256(content).hexdigest()}
+        if len(content) <= MODULE_LIMIT_BYTES:
+            contents[inside] = content
+    return record, contents

@@ -1,0 +1,155 @@
+"""labkit's extension points for papermill: an engine, a client and an I/O handler.
+
+Stock papermill truncates the file that it overwrites, counts `sys.exit(0)` as success, adds cells on an error, fills braces
+in paths, and lets a finished cell time out under much output. Here a save goes beside and is renamed, a cell's end decides,
+the notebook keeps its cells, and output is limited where it is made, in the kernel.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+from nbclient.exceptions import CellExecutionError, DeadKernelError
+from papermill.clientwrap import PapermillNotebookClient
+from papermill.engines import Engine, NotebookExecutionManager, papermill_engines
+from papermill.iorw import papermill_io
+
+from labkit.launch.provisioner import RunProvisioner
+from labkit.record.files import write_atomic
+
+SCHEME = "labkit-run:"
+SAVE_EVERY_S = 2.0
+STOPPED = ("StopRequested", "KeyboardInterrupt")
+
+
+def address(path: Path) -> str:
+    """Returns how papermill is given a path: quoted, so that no brace in it is a format field."""
+    return SCHEME + quote(str(path))
+
+
+class RunFiles:
+    """Reads and writes notebooks of a run."""
+
+    def read(self, path: str) -> str:
+        """Returns the notebook's text."""
+        return _path(path).read_text(encoding="utf-8")
+
+    def write(self, buf: str, path: str) -> None:
+        """Replaces the notebook in one step; a full disk keeps the old one and stops nothing."""
+        try:
+            write_atomic(_path(path), buf, durable=False)
+        except OSError:
+            pass  # the view is behind; the log and the metrics are the record
+
+    def pretty_path(self, path: str) -> str:
+        """Returns the path as a person reads it."""
+        return str(_path(path))
+
+    def listdir(self, path: str) -> list[str]:
+        """Returns the paths in a folder."""
+        return [address(found) for found in _path(path).iterdir()]
+
+
+def _path(text: str) -> Path:
+    return Path(unquote(text.removeprefix(SCHEME)))
+
+
+class Manager(NotebookExecutionManager):  # type: ignore[misc]
+    """Papermill's book-keeping, saving at most every two seconds: a notebook full of figures takes long to write."""
+
+    def save(self, **kwargs: Any) -> None:
+        """Saves now if the last save is long enough ago."""
+        age_s = (self.now() - self.last_save_time).total_seconds()
+        if age_s >= SAVE_EVERY_S:
+            super().save(**kwargs)
+
+    def save_last(self) -> None:
+        """Saves whatever the time."""
+        super().save()
+
+
+class RunEngine(Engine):  # type: ignore[misc]
+    """Executes a notebook against the kernel of a run that has been started already."""
+
+    @classmethod
+    def execute_notebook(cls, nb: Any, kernel_name: str, output_path: str | None = None, **kwargs: Any) -> Any:
+        """Executes a notebook, saving it as it goes, and returns it."""
+        manager = Manager(nb, output_path=output_path, progress_bar=False, autosave_cell_every=SAVE_EVERY_S)
+        manager.notebook_start()
+        try:
+            cls.execute_managed_notebook(manager, kernel_name, **kwargs)
+        finally:
+            manager.notebook_complete()
+            manager.save_last()
+        return manager.nb
+
+    @classmethod
+    def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, *, km: Any, on_cell: Any, outcome: dict[str, Any], **_: Any) -> None:
+        """Executes the cells; what came of it is put into `outcome`."""
+        client = RunClient(
+            nb_man, km=km, raise_on_iopub_timeout=False, iopub_timeout=60, timeout=None, kernel_name=kernel_name, coalesce_streams=True
+        )
+        client.on_cell = on_cell
+        outcome |= client.run()
+
+
+class RunClient(PapermillNotebookClient):  # type: ignore[misc]
+    """An nbclient that says how it went instead of raising."""
+
+    on_cell: Any = None
+
+    def run(self) -> dict[str, Any]:
+        """Executes all cells and returns the outcome: empty where the kernel's own end tells more."""
+        self.reset_execution_trackers()
+        try:
+            self.start_new_kernel_client()
+        except RuntimeError:  # it died before it was ready
+            return {}
+        for index, cell in enumerate(self.nb.cells):
+            if self._provisioner.stopping:
+                return {"status": "interrupted", "reason": self._provisioner.stopping}
+            if cell.cell_type == "code" and (outcome := self._run_cell(cell, index)) is not None:
+                return outcome
+        self.set_widgets_metadata()
+        return {"status": "finished"}
+
+    @property
+    def _provisioner(self) -> RunProvisioner:
+        return self.km.provisioner
+
+    def _run_cell(self, cell: Any, index: int) -> dict[str, Any] | None:
+        self.kc.session.metadata = {"cellId": cell.get("id", "")}  # by which the kernel names the cell in its log
+        if self.on_cell is not None:
+            self.on_cell(index, cell)
+        self.nb_man.cell_start(cell, index)
+        try:
+            self.execute_cell(cell, index)
+        except CellExecutionError as error:
+            self.nb_man.cell_exception(cell, cell_index=index, exception=error)
+            return self._failure(cell, index, error)
+        except DeadKernelError:
+            self.nb_man.cell_exception(cell, cell_index=index)
+            return {}
+        finally:
+            self.nb_man.cell_complete(cell, cell_index=index)
+        return None
+
+    def _failure(self, cell: Any, index: int, error: CellExecutionError) -> dict[str, Any]:
+        time.sleep(0.01)  # lets a stop that ended the cell arrive before it is judged
+        self.km.provisioner.hear_now()
+        stopping = self._provisioner.stopping
+        if error.ename in STOPPED and (stopping or error.ename == "StopRequested"):
+            return {"status": "interrupted", "reason": stopping or error.evalue.partition(":")[0]}
+        facts = {"cell": index + 1, "cell_id": cell.get("id", ""), "ename": error.ename, "evalue": error.evalue[:2000]}
+        name = f" ({cell['id']})" if cell.get("id") else ""
+        if error.ename == "SystemExit":
+            return {"status": "failed", "reason": f"cell {index + 1}{name} called sys.exit({error.evalue})", "error": facts}
+        text = " ".join(f"{error.ename}: {error.evalue}".split())
+        return {"status": "failed", "reason": f"cell {index + 1}{name} raised {text:.300}", "error": facts}
+
+
+papermill_engines.register("labkit", RunEngine)
+papermill_io.register(SCHEME, RunFiles())

@@ -1,0 +1,353 @@
+"""One notebook, from a request to a run directory with everything in it.
+
+`prepare` refuses what cannot work and makes the directory; `execute` starts a supervised kernel in it, drives papermill, and
+closes the run. Between the two nothing can be lost: whatever happens later happens inside the directory.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from labkit.errors import BadInput, KernelProblem
+from labkit.launch import supervise
+from labkit.record import lab, provenance
+from labkit.record.files import iso, read_json, write_atomic, write_json
+from labkit.record.metrics import read as read_metrics
+from labkit.record.process import Process, descendants
+from labkit.record.rundir import RunDir, create
+from labkit.record.status import Status, status
+from labkit.workbench import notebook, params
+
+GRACE_S = 30.0
+CLOSE_S = 60.0  # for exit hooks and threads of a kernel whose cells have all run
+JOIN = "LABKIT_RUN"  # by which `labkit.start()` finds the run that it belongs to
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run that has been made and can be executed, by this process or another one.
+
+    Attributes:
+        run: The run's directory.
+        notebook: The notebook that it was made from; its folder is where the cells run.
+        values: The parameters that were given.
+        kernel: The kernel's name.
+        timeout_s: Seconds that the run may take; None for no limit.
+        grace_s: Seconds from a stop request to the kill.
+    """
+
+    run: str
+    notebook: str
+    values: dict[str, Any]
+    kernel: str
+    timeout_s: float | None = None
+    grace_s: float = GRACE_S
+
+    @property
+    def directory(self) -> RunDir:
+        """The run's directory with the names of its files."""
+        return RunDir(Path(self.run))
+
+
+@dataclass
+class Progress:
+    """Where an execution stands, for whoever shows it."""
+
+    cell: int = 0
+    cells: int = 0
+    cell_id: str = ""
+    stopping: str = ""
+    began: float = field(default_factory=time.time)
+
+
+def prepare(
+    path: Path,
+    given: dict[str, Any],
+    *,
+    kernel: str | None = None,
+    timeout_s: float | None = None,
+    grace_s: float = GRACE_S,
+    runs: Path | None = None,
+    command: list[str] | None = None,
+) -> Job:
+    """Checks a request and makes the directory of its run.
+
+    Raises:
+        BadInput: The notebook, a parameter, the kernel or the folder of runs cannot be used. Nothing was started or left over.
+    """
+    path = Path(os.path.abspath(path))
+    source = notebook.read(path)
+    declared = source.parameters()
+    values = params.resolve(declared, given, path.name)
+    kernel = kernel or source.kernel
+    _check_kernel(kernel)
+    root = lab.root(path.parent)
+    effective = params.effective(declared, values)
+    manifest = {
+        "notebook": os.path.relpath(path, root),
+        "title": source.title,
+        "parameters": effective,
+        "given": values,
+        "declared": [parameter.name for parameter in declared],
+        "source_sha256": source.sha256,
+        "user": provenance.user(),
+        "host": Process.of(os.getpid()).host,
+        "command": command or [],
+        "kernel": kernel,
+        "labels": ["debug"] if effective.get("DEBUG") is True else [],
+        "creator": Process.of(os.getpid()).facts(),
+    }
+    files: dict[str, bytes | str] = {
+        "params.yaml": params.yaml_text(effective),
+        "source/notebook.ipynb": source.dumps(),
+        "notebook.ipynb": source.dumps(),
+    }
+    run = create(runs or lab.runs_folder(path.parent), source.name, manifest, files)
+    return Job(str(run.path), str(path), values, kernel, timeout_s, grace_s)
+
+
+def _check_kernel(name: str) -> None:
+    from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+
+    specs = KernelSpecManager()
+    try:
+        specs.get_kernel_spec(name)
+    except (NoSuchKernel, ValueError, OSError):
+        known = ", ".join(sorted(specs.find_kernel_specs())) or "none"
+        raise KernelProblem(f"there is no kernel {name!r}; installed are: {known} (choose one with --kernel)") from None
+
+
+def execute(job: Job, progress: Progress | None = None) -> Status:
+    """Executes a prepared run to its end, whatever that is, and returns its status.
+
+    Blocks. SIGTERM, SIGINT, SIGHUP and SIGUSR1 to this process stop the run at its next step boundary; a second SIGINT at once.
+    """
+    progress = progress or Progress()
+    run = job.directory
+    supervise.adopt_orphans()  # of a supervisor that is killed
+    before = set(descendants(os.getpid()))
+    manager, provisioner = _start_kernel(job)
+    with _stopped_by_signals(provisioner, progress):
+        recorder = threading.Thread(target=record_source, args=(run, Path(job.notebook)), daemon=True)
+        recorder.start()
+        try:
+            outcome = _run_cells(job, manager, progress)
+            if outcome:
+                provisioner.send({"outcome": outcome})
+            _close_kernel(manager, provisioner)
+        finally:
+            provisioner.let_go()  # after an error here, the supervisor ends what is left
+            recorder.join()
+    if read_json(run.exit) is None:
+        _write_exit_for_supervisor(run, outcome, before)
+    summarise(run)
+    return status(run)
+
+
+def _start_kernel(job: Job) -> tuple[Any, Any]:
+    """Has a supervisor start the kernel; the kernel boots while this process goes on to import papermill."""
+    from jupyter_client.manager import AsyncKernelManager
+    from jupyter_client.provisioning import KernelProvisionerFactory
+    from jupyter_core.utils import run_sync
+
+    from labkit.launch.provisioner import RunProvisioner
+
+    run = job.directory
+    manager = AsyncKernelManager(kernel_name=job.kernel)
+    factory = KernelProvisionerFactory.instance(parent=manager.parent)
+    factory.provisioners["labkit"] = _EntryPoint()
+    factory.default_provisioner_name = "labkit"
+    run_sync(manager.start_kernel)(
+        env=kernel_environment(run),
+        cwd=str(Path(job.notebook).parent),
+        attempt=run.attempt,
+        log=run.log,
+        grace_s=job.grace_s,
+        timeout_s=job.timeout_s,
+    )
+    provisioner = manager.provisioner
+    assert isinstance(provisioner, RunProvisioner)
+    return manager, provisioner
+
+
+class _EntryPoint(metadata.EntryPoint):
+    """The provisioner, also where labkit is on the path without being installed."""
+
+    def __new__(cls) -> _EntryPoint:
+        return super().__new__(cls)
+
+    def __init__(self) -> None:
+        super().__init__("labkit", "labkit.launch.provisioner:RunProvisioner", "jupyter_client.kernel_provisioners")
+
+
+def kernel_environment(run: RunDir) -> dict[str, str]:
+    """Returns the environment of a run's kernel: this process's, with what must be set before Python starts."""
+    env = {name: value for name, value in os.environ.items() if name not in ("JPY_PARENT_PID", "JPY_SESSION_NAME", supervise.CHANNEL)}
+    env.setdefault("PYTHONHASHSEED", "0")
+    env.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    env.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # a debugger's warning would head every log
+    return env | {JOIN: str(run.path)}
+
+
+def record_source(run: RunDir, path: Path) -> None:
+    """Writes git state, changes and packages into the run; what cannot be written is left out."""
+    try:
+        write_atomic(run.requirements, "\n".join(provenance.packages()) + "\n", durable=False)
+        state, patch = provenance.git_state(path.parent)
+        write_json(run.source / "git.json", state, durable=False)
+        if patch:
+            write_atomic(run.source / "changes.patch", patch, durable=False)
+        run.update_manifest(author=provenance.author(path.parent))
+    except (OSError, BadInput) as error:
+        print(f"labkit: the run's source state could not be recorded: {error}", file=sys.stderr)
+
+
+def _run_cells(job: Job, manager: Any, progress: Progress) -> dict[str, Any]:
+    """Drives papermill over the notebook and returns the outcome; empty where the kernel's end will tell."""
+    from papermill.engines import papermill_engines
+    from papermill.iorw import load_notebook_node
+    from papermill.parameterize import parameterize_notebook
+
+    from labkit.workbench import engine
+
+    if manager.provisioner.refused:
+        return {"status": "failed", "reason": f"the kernel did not start: {manager.provisioner.refused}"}
+    run = job.directory
+    document = load_notebook_node(engine.address(run.source / "notebook.ipynb"))
+    if job.values:
+        document = parameterize_notebook(document, job.values, kernel_name=job.kernel, engine_name="labkit")
+        _name_injected_cell(document)
+    progress.cells = len(document.cells)
+
+    def on_cell(index: int, cell: Any) -> None:
+        progress.cell, progress.cell_id = index + 1, cell.get("id", "")
+
+    outcome: dict[str, Any] = {}
+    papermill_engines.execute_notebook_with_engine(
+        "labkit",
+        document,
+        kernel_name=job.kernel,
+        output_path=engine.address(run.notebook),
+        km=manager,
+        on_cell=on_cell,
+        outcome=outcome,
+    )
+    return outcome
+
+
+def _name_injected_cell(document: Any) -> None:
+    """Gives the cell that papermill adds a fixed id, so that two runs of one notebook compare."""
+    taken = {cell.get("id") for cell in document.cells}
+    for cell in document.cells:
+        if "injected-parameters" in cell.metadata.get("tags", []) and "injected-parameters" not in taken:
+            cell["id"] = "injected-parameters"
+
+
+def _close_kernel(manager: Any, provisioner: Any) -> None:
+    """Asks the kernel to leave and waits until it and all below it are gone."""
+    from jupyter_core.utils import run_sync
+
+    if run_sync(provisioner.poll)() is None:
+        client = manager.client()
+        client.control_channel.start()
+        client.shutdown()
+        killer = threading.Timer(CLOSE_S, lambda: provisioner.send({"signal": int(signal.SIGKILL)}))
+        killer.daemon = True
+        killer.start()
+        run_sync(provisioner.wait)()
+        killer.cancel()
+        client.stop_channels()
+    run_sync(manager.cleanup_resources)()
+
+
+@contextmanager
+def _stopped_by_signals(provisioner: Any, progress: Progress) -> Iterator[None]:
+    """Passes stop signals of this process on to the supervisor while a run is under way."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, _: Any) -> None:
+        name = signal.Signals(number).name
+        if progress.stopping and number == signal.SIGINT:
+            provisioner.send({"signal": int(signal.SIGKILL)})  # a second Ctrl-C
+        progress.stopping = progress.stopping or name
+        provisioner.send({"stop": name})
+
+    earlier: dict[int, Any] = {}
+    for number in SIGNALS:
+        if not (number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN):  # nohup
+            earlier[number] = signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+
+
+def _write_exit_for_supervisor(run: RunDir, outcome: dict[str, Any], before: set[int]) -> None:
+    """Ends what a killed supervisor left behind, and writes the exit record in its place."""
+    left = supervise.end_processes(lambda: [pid for pid in descendants(os.getpid()) if pid not in before])
+    started = read_json(run.process) or {}
+    began, ended = started.get("started_s"), time.time()
+    finished = outcome.get("status") == "finished"
+    record = {
+        "status": "finished" if finished else "killed",
+        "reason": "its supervisor was killed" + (" after the last cell" if finished else ""),
+        "started": started.get("started"),
+        "ended": iso(ended),
+        "duration_s": round(ended - began, 3) if isinstance(began, float) else None,
+        "kernel_exit": None,
+        "error": outcome.get("error"),
+        "left": left,
+        "written_by": "runner",
+    }
+    try:
+        write_json(run.exit, record)
+    except OSError:
+        pass  # the status is then derived from the dead supervisor
+
+
+def summarise(run: RunDir) -> None:
+    """Writes the summary of a run's metrics into its manifest; a full disk leaves it out, the metrics are still there."""
+    try:
+        run.update_manifest(summary=read_metrics(run.metrics).summary())
+    except (OSError, BadInput):
+        pass
+
+
+def detach(job: Job) -> int:
+    """Hands a prepared run to a supervisor that lives on its own; returns the supervisor's process id."""
+    run = job.directory
+    order = run.attempt / "job.json"
+    write_json(order, asdict(job))
+    return supervise.launch_detached(
+        [sys.executable, "-m", "labkit.workbench.execute", str(order)], output=run.attempt / "runner.log"
+    )
+
+
+def main(order: Path, then: Callable[[RunDir], None] | None = None) -> int:
+    """Executes the job in a file and returns the exit status: the runner of a detached run."""
+    facts = read_json(order)
+    if facts is None:
+        raise BadInput(f"{order} is no job")
+    job = Job(**facts)
+    ended = execute(job)
+    if then is not None:
+        then(job.directory)
+    return 0 if ended.state == "finished" else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
