@@ -9,8 +9,8 @@ set -eu
 cd "$(dirname "$0")/.."
 oldest=11 # Python 3.x, as in pyproject.toml
 newest=14 # the newest with wheels of the pinned PyTorch
-download='about 0.4 GB'
-[ "$(uname -s)" != Linux ] || download="about 3 GB with the package index's CUDA build of PyTorch, 0.5 GB with a CPU build"
+download='about 0.4 GB to download'
+[ "$(uname -s)" != Linux ] || download="about 3 GB to download (0.5 GB where pip is given PyTorch's CPU build)"
 # Packages in ~/.local would shadow a conda environment's own; no question waits for an answer under make.
 export PYTHONNOUSERSITE=1 CONDA_ALWAYS_YES=true MAMBA_ALWAYS_YES=true PIP_DISABLE_PIP_VERSION_CHECK=1
 
@@ -74,7 +74,11 @@ build_venv() {
         [ -e .venv/.labkit ] || fail "the .venv here is not labkit's and has Python $(version .venv/bin/python); move it away"
         rm -rf .venv
     fi
-    say "installing requirements.lock into .venv ($("$python" --version)); to download: $download"
+    if [ -e .venv/.labkit ]; then
+        say 'bringing .venv up to date with requirements.lock; only what changed is downloaded'
+    else
+        say "installing requirements.lock into .venv ($("$python" --version)); $download"
+    fi
     mkdir -p .venv && : >.venv/.unfinished
     [ -x .venv/bin/python ] || "$python" -m venv .venv
     works .venv/bin/python -m pip --version || works .venv/bin/python -m ensurepip
@@ -84,7 +88,7 @@ build_venv() {
 
 build_conda() {
     find_conda || fail 'neither mamba, micromamba nor conda is on the PATH to repair .conda-env; CONDA=no uses .venv'
-    say "installing environment.yml into .conda-env with $conda; to download: $download"
+    say "installing environment.yml into .conda-env with $conda; $download for a new one"
     verb=update
     if ! [ -e .conda-env/.labkit ] || [ -e .conda-env/.unfinished ] || ! works .conda-env/bin/python -m pip --version; then
         rm -rf .conda-env

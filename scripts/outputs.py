@@ -23,9 +23,7 @@ def main() -> None:
     paths = [path for path in paths if ".ipynb_checkpoints" not in path.parts]
     problems = {path: cells for path in paths if (cells := carried(path))}
     for path, cells in problems.items():
-        print(
-            f"{path}: outputs in {', '.join(cells)}; clear them: jupyter nbconvert --clear-output --inplace NOTEBOOK"
-        )
+        print(f"{path}: outputs in {', '.join(cells)}; to clear: jupyter nbconvert --clear-output --inplace FILE")
     sys.exit(1 if problems else 0)
 
 
