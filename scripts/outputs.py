@@ -23,7 +23,7 @@ def main() -> None:
     paths = [path for path in paths if ".ipynb_checkpoints" not in path.parts]
     problems = {path: cells for path in paths if (cells := carried(path))}
     for path, cells in problems.items():
-        print(f"{path}: outputs in {', '.join(cells)}; to clear: jupyter nbconvert --clear-output --inplace FILE")
+        print(f"{path}: outputs in {', '.join(cells)}; remedy: jupyter nbconvert --clear-output FILE")
     sys.exit(1 if problems else 0)
 
 

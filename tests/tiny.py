@@ -1,13 +1,15 @@
-"""Tiny notebooks, built in memory for one test each."""
+"""Tiny notebooks, built in memory for one test each, and a plain environment to start programs in."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+ROOT = Path(__file__).resolve().parent.parent
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 
@@ -32,3 +34,10 @@ def write(path: Path, *cells: str | NotebookNode) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook(*cells), path)
     return path
+
+
+def plain_environment(**more: str) -> dict[str, str]:
+    """The environment without what an outer make hands down, and without any conda."""
+    dropped = ("MAKE", "MFLAGS", "LABKIT_", "MAMBA", "CONDA", "PYTHON")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
+    return kept | more

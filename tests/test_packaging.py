@@ -1,0 +1,77 @@
+"""The built wheel is the whole of labkit: package, templates, commands."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+from tiny import ROOT, markdown, parameters, plain_environment, write
+
+
+@pytest.fixture(scope="module")
+def installed_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new virtual environment with the wheel; the packages that labkit needs are this one's."""
+    folder = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    subprocess.run(
+        [*pip, "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, ROOT],
+        check=True,
+    )
+    (wheel,) = folder.glob("labkit-*.whl")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True)
+    python = folder / "venv" / "bin" / "python"
+    subprocess.run(
+        [*pip, "--python", python, "install", "--quiet", "--no-deps", "--no-index", wheel], check=True
+    )
+    (site,) = folder.glob("venv/lib/python3*/site-packages")
+    (site / "dependencies.pth").write_text(
+        f"{sysconfig.get_path('purelib')}\n"
+    )  # after the wheel on the path
+    shutil.rmtree(folder / "venv" / "share", ignore_errors=True)
+    (folder / "venv" / "share").symlink_to(Path(sys.prefix) / "share")  # nbconvert's own templates
+    return folder / "venv"
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_the_package_and_its_templates(installed_wheel: Path):
+    (package,) = installed_wheel.glob("lib/python3*/site-packages/labkit")
+    sources = {path.relative_to(ROOT) for path in (ROOT / "labkit").rglob("*.py")}
+    assert sources <= {path.relative_to(package.parent) for path in package.rglob("*.py")}
+    for source in (ROOT / "templates").rglob("*"):
+        assert (package / "templates" / source.relative_to(ROOT / "templates")).exists()
+    found = subprocess.run(
+        [installed_wheel / "bin" / "python", "-c", "import labkit; print(labkit.__file__)"],
+        cwd="/", text=True, capture_output=True, check=True, env=plain_environment(),
+    )  # fmt: skip
+    assert found.stdout.strip() == str(package / "__init__.py")
+
+
+@pytest.mark.slow
+def test_every_command_works_from_the_wheel_beside_nothing_but_a_notebook(
+    installed_wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    where = tmp_path / "only a notebook"
+    monkeypatch.chdir(
+        write(where / "tiny.ipynb", markdown("# Tiny"), parameters("N: int = 3"), "print(N)").parent
+    )
+
+    def labkit(*arguments: str) -> str:
+        said = subprocess.run(
+            [installed_wheel / "bin" / "labkit", *arguments],
+            env=plain_environment(), stdin=subprocess.DEVNULL, text=True, capture_output=True,
+        )  # fmt: skip
+        assert said.returncode == 0, f"labkit {' '.join(arguments)}:\n{said.stdout}\n{said.stderr}"
+        return said.stdout
+
+    run = Path(labkit("run", "tiny.ipynb", "-p", "N=41").splitlines()[-1])
+    assert (run / "run.json").is_file()
+    assert (run / "report.html").is_file()
+    assert "41" in labkit("log", "last")
+    assert run.name.rpartition("-")[2] in labkit("list")
+    assert "finished" in labkit("show", "tiny@last")
+    labkit("report", "last")
+    labkit("doctor")
