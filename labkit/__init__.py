@@ -1,3 +1,49 @@
-"""labkit: the experiment itself is the record."""
+"""labkit: the experiment itself is the record.
+
+A notebook needs few names, and each is loaded on its first use, so that importing labkit costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
 
 __version__ = "0.1.0"
+
+_HOME = {
+    "Digits": "labkit.kernel.data",
+    "Run": "labkit.kernel.run",
+    "batches": "labkit.kernel.data",
+    "debug_subset": "labkit.kernel.data",
+    "device": "labkit.kernel.determinism",
+    "digits": "labkit.kernel.data",
+    "environment": "labkit.kernel.environment",
+    "evaluate": "labkit.kernel.training",
+    "figures": "labkit.kernel",
+    "fingerprint": "labkit.kernel.determinism",
+    "layer_table": "labkit.kernel.layers",
+    "loader": "labkit.kernel.data",
+    "predict": "labkit.kernel.training",
+    "seed": "labkit.kernel.determinism",
+    "start": "labkit.kernel.run",
+    "train_one_epoch": "labkit.kernel.training",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    """Loads one of the names above from its module."""
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'labkit' has no attribute {name!r}")
+    try:
+        value = getattr(importlib.import_module(home), name)
+    except AttributeError:
+        value = importlib.import_module(f"{home}.{name}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

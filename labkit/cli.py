@@ -1,0 +1,270 @@
+"""The command line: each command reads its arguments, calls one function, and prints what came of it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from labkit import __version__
+from labkit.errors import LabkitError
+
+INTERRUPTED = {"SIGINT": 130}  # any other signal counts as SIGTERM
+SIGTERM_STATUS = 143
+
+
+class _Commands(click.Group):
+    """The commands, with labkit's own errors turned into a message and an exit status."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except LabkitError as error:
+            click.echo(f"labkit: {error}", err=True)
+            ctx.exit(error.exit_status)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has seen enough
+            ctx.exit(0)
+        except KeyboardInterrupt:
+            ctx.exit(INTERRUPTED["SIGINT"])
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="labkit")
+def main() -> None:
+    """Run notebooks as experiments, and find every result again.
+
+    \b
+    labkit run notebooks/digits-cnn.ipynb -p EPOCHS=3
+    labkit list
+    labkit show last
+    """
+
+
+runs_option = click.option(
+    "--runs", type=click.Path(path_type=Path), help="The folder of runs; default: runs/ in this lab, or $LABKIT_RUNS."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for a program to read.")
+parameters_option = click.option("-p", "--parameter", "parameters", multiple=True, metavar="NAME=VALUE", help="Set a parameter.")
+files_option = click.option(
+    "-f",
+    "--file",
+    "files",
+    multiple=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Set the parameters in a YAML file; -p goes before -f.",
+)
+
+
+@main.command()
+@click.argument("notebook", type=click.Path(path_type=Path))
+@parameters_option
+@files_option
+@click.option("--kernel", help="The Jupyter kernel; default: the one that the notebook names.")
+@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0, min_open=True), help="Stop after this many seconds.")
+@click.option("--grace", "grace_s", type=click.FloatRange(min=0), default=30.0, show_default=True, help="Seconds from a stop to the kill.")
+@click.option("--report/--no-report", default=True, help="Write the run's report.html; default: yes.")
+@runs_option
+@json_option
+@click.pass_context
+def run(
+    ctx: click.Context,
+    notebook: Path,
+    parameters: tuple[str, ...],
+    files: tuple[Path, ...],
+    kernel: str | None,
+    timeout_s: float | None,
+    grace_s: float,
+    report: bool,
+    runs: Path | None,
+    as_json: bool,
+) -> None:
+    """Execute NOTEBOOK and record the run.
+
+    \b
+    labkit run notebooks/digits-cnn.ipynb -p EPOCHS=3 -p LEARNING_RATE=1e-3
+    labkit run notebooks/digits-cnn.ipynb -f params.yaml --timeout 3600
+
+    The last line printed is the run's directory. Ctrl-C stops at the next step; a second one at once.
+    """
+    from labkit.workbench import execute, terminal
+
+    job = execute.prepare(
+        notebook,
+        given(parameters, files),
+        kernel=kernel,
+        timeout_s=timeout_s,
+        grace_s=grace_s,
+        runs=runs,
+        command=["labkit", *sys.argv[1:]],
+    )
+    progress = execute.Progress()
+    with terminal.live_line(job.directory, progress, quiet=as_json):
+        ended = execute.execute(job, progress)
+    if report:
+        _write_report(job.directory)
+    if as_json:
+        terminal.print_json(terminal.facts(job.directory))
+    else:
+        terminal.print_end(job.directory, ended)
+    ctx.exit(exit_status(ended.state, (ended.exit or {}).get("stop")))
+
+
+def given(parameters: tuple[str, ...], files: tuple[Path, ...]) -> dict[str, Any]:
+    """Returns the parameters that a command line asks for; later files, then `-p`, win."""
+    from labkit.workbench import params
+
+    values: dict[str, Any] = {}
+    for path in files:
+        values |= params.read_yaml(path)
+    return values | dict(params.parse_assignment(text) for text in parameters)
+
+
+def exit_status(state: str, stop: str | None) -> int:
+    """Returns the exit status that says how a run ended."""
+    if state == "interrupted":
+        return INTERRUPTED.get(stop or "", SIGTERM_STATUS)
+    return 0 if state == "finished" else 1
+
+
+def _write_report(directory: Any) -> None:
+    """Writes a run's report; a report that fails is said and changes nothing about the run."""
+    from labkit.workbench import report
+
+    try:
+        report.write_report(directory, directory.report)
+    except Exception as error:
+        click.echo(f"labkit: the report could not be written: {type(error).__name__}: {error}", err=True)
+
+
+@main.command(name="list")
+@click.argument("notebook", required=False)
+@click.option("--status", "state", help="Only runs with this status.")
+@click.option("-n", "count", type=click.IntRange(min=1), default=20, show_default=True, help="At most so many, the newest.")
+@click.option("--all", "everything", is_flag=True, help="All of them, scratch runs too.")
+@runs_option
+@json_option
+def list_runs(notebook: str | None, state: str | None, count: int, everything: bool, runs: Path | None, as_json: bool) -> None:
+    """List runs, the newest last.
+
+    \b
+    labkit list
+    labkit list digits-cnn --status finished -n 5
+    """
+    from labkit.record import lab
+    from labkit.workbench import terminal
+
+    folder = lab.runs_folder(Path.cwd(), runs)
+    found = terminal.rows(folder, notebook, state, None if everything else count, scratch=everything)
+    terminal.print_json(found) if as_json else terminal.print_rows(found, folder)
+
+
+@main.command()
+@click.argument("name", metavar="RUN", default="last")
+@runs_option
+@json_option
+def show(name: str, runs: Path | None, as_json: bool) -> None:
+    """Show what is known of RUN.
+
+    RUN is a directory, an id or its last characters, `last`, `digits-cnn@last`, or `digits-cnn@best:test_accuracy`
+    (`best:-val_loss` for the lowest).
+
+    \b
+    labkit show last
+    labkit show digits-cnn@best:test_accuracy --json
+    """
+    from labkit.workbench import terminal
+
+    found = terminal.facts(_find(name, runs))
+    terminal.print_json(found) if as_json else terminal.print_facts(found)
+
+
+@main.command()
+@click.argument("name", metavar="RUN", default="last")
+@click.option("--grep", help="Only lines that hold this text.")
+@click.option("--level", type=click.Choice(["debug", "info", "warning", "error", "critical"], case_sensitive=False), help="Only logged lines of this level or above.")
+@click.option("-f", "--follow", is_flag=True, help="Go on while the run does.")
+@runs_option
+def log(name: str, grep: str | None, level: str | None, follow: bool, runs: Path | None) -> None:
+    """Print everything that RUN printed.
+
+    \b
+    labkit log last --level warning
+    labkit log 3f9a1c --grep loss -f
+    """
+    from labkit.workbench import logview
+
+    for line in logview.lines(_find(name, runs), grep=grep, level=level, follow=follow):
+        click.echo(line, nl=False)
+
+
+@main.command()
+@click.argument("names", metavar="[RUN|NOTEBOOK]...", nargs=-1)
+@parameters_option
+@files_option
+@click.option("--rerun", type=click.Choice(["never", "stale", "always"]), default="never", show_default=True, help="Which notebooks to run again.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The folder for the pages; default: reports/ in this lab.")
+@runs_option
+@click.pass_context
+def report(
+    ctx: click.Context,
+    names: tuple[str, ...],
+    parameters: tuple[str, ...],
+    files: tuple[Path, ...],
+    rerun: str,
+    output: Path | None,
+    runs: Path | None,
+) -> None:
+    """Write HTML reports of runs or notebooks; without arguments of every notebook in notebooks/.
+
+    For a RUN its report.html is written anew. For a NOTEBOOK the newest finished run is rendered to reports/, and the notebook is
+    executed only if it has none.
+
+    \b
+    labkit report
+    labkit report last 3f9a1c
+    labkit report notebooks/digits-cnn.ipynb -p EPOCHS=3 --rerun stale
+    """
+    from labkit.workbench import reports
+
+    notebooks = [Path(name) for name in names if name.endswith(".ipynb")]
+    directories = [_find(name, runs) for name in names if not name.endswith(".ipynb")]
+    for directory in directories:
+        from labkit.workbench.report import write_report
+
+        write_report(directory, directory.report)
+        click.echo(directory.report)
+    if notebooks or not names:
+        wanted = reports.Wanted(notebooks, given(parameters, files), rerun, output, runs, ["labkit", *sys.argv[1:]])
+        ctx.exit(reports.make(wanted, click.echo))
+
+
+@main.command()
+@json_option
+@click.pass_context
+def doctor(ctx: click.Context, as_json: bool) -> None:
+    """Check this environment: versions, hardware, determinism, differences from the lock.
+
+    \b
+    labkit doctor
+    labkit doctor --json
+    """
+    from labkit.workbench import terminal
+
+    ctx.exit(terminal.doctor(as_json))
+
+
+def _find(name: str, runs: Path | None) -> Any:
+    from labkit.record import lab, rundir
+
+    return rundir.find(name, lab.runs_folder(Path.cwd(), runs))
+
+
+if __name__ == "__main__":
+    main()

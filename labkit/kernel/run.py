@@ -1,0 +1,303 @@
+"""The run that a notebook belongs to: `run = labkit.start()`, and what a cell does with it."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from labkit.errors import RunProblem
+from labkit.launch import capture, signals
+from labkit.record import lab, provenance
+from labkit.record.files import iso, plain_json, read_json, write_atomic, write_json
+from labkit.record.metrics import MetricsWriter
+from labkit.record.process import Process
+from labkit.record.rundir import SCRATCH, RunDir, create
+from labkit.record.status import HEARTBEAT_S
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+JOIN = "LABKIT_RUN"
+_current: Run | None = None
+
+
+def start() -> Run:
+    """Joins the run that this notebook is executed in, or opens a new one when it is worked on by hand.
+
+    Under `labkit run` the directory has been made already. By hand, in JupyterLab or as a script, a run is opened under
+    `runs/.scratch/`; calling it again there closes the run and opens the next.
+
+    Returns:
+        The run, with the parameters as they are now.
+
+    Raises:
+        RunProblem: The run that should be joined is gone.
+        FolderProblem: No run can be made here.
+    """
+    global _current
+    joined = os.environ.get(JOIN)
+    if joined and _current is not None:
+        return _current
+    if _current is not None:
+        _current.finish()
+    _current = Run.join(Path(joined)) if joined else Run.open()
+    signals.promise_boundaries()
+    return _current
+
+
+def current() -> Run | None:
+    """Returns the run of this process, or None before `start`."""
+    return _current
+
+
+class Run:
+    """One run, from inside.
+
+    Attributes:
+        path: Its directory.
+        parameters: The notebook's parameters by name, as they were at the start.
+        logger: A standard logger whose lines go to the log and to the notebook.
+    """
+
+    def __init__(self, directory: RunDir, parameters: dict[str, Any], notebook: str, *, by_hand: bool) -> None:
+        from labkit.kernel.logs import run_logger
+
+        self.directory = directory
+        self.path = directory.path
+        self.parameters = parameters
+        self._by_hand = by_hand
+        self._began = time.time()
+        self._metrics = MetricsWriter(directory.metrics)
+        self._write = self._metrics.log
+        self._refusals = 0
+        self._finished = False
+        self.logger: logging.Logger = run_logger(Path(notebook).name, current_cell)
+        atexit.register(self.finish)
+
+    @classmethod
+    def join(cls, path: Path) -> Run:
+        """Returns the run whose directory labkit has made for this process."""
+        directory = RunDir(path)
+        facts = read_json(directory.manifest)
+        if facts is None:
+            raise RunProblem(f"{directory.manifest} cannot be read; start the run again with `labkit run`")
+        values = _notebook_values()
+        declared = [name for name in facts.get("declared", []) if isinstance(name, str)]
+        parameters = {name: values[name] for name in declared if name in values}
+        return cls(directory, parameters, facts.get("notebook", ""), by_hand=False)
+
+    @classmethod
+    def open(cls) -> Run:
+        """Returns a new run of this process under `runs/.scratch/`."""
+        notebook = _notebook_path()
+        values = {name: value for name, value in _notebook_values().items() if name.isupper() and _is_plain(value)}
+        root = lab.root(notebook.parent)
+        manifest = {
+            "notebook": os.path.relpath(notebook, root),
+            "title": notebook.stem,
+            "kind": "scratch",
+            "parameters": plain_json(values),
+            "declared": list(values),
+            "author": provenance.author(notebook.parent),
+            "user": provenance.user(),
+            "host": Process.of(os.getpid()).host,
+        }
+        directory = create(lab.runs_folder(notebook.parent) / SCRATCH, notebook.stem, manifest)
+        began = time.time()
+        facts = {"process": Process.of(os.getpid()).facts(), "started": iso(began), "started_s": began}
+        write_json(directory.process, facts)
+        run = cls(directory, values, notebook.name, by_hand=True)
+        threading.Thread(target=run._beat, name="labkit-heartbeat", daemon=True).start()
+        return run
+
+    def log(self, step: int, /, **metrics: float) -> None:
+        """Records the metrics of one step.
+
+        They are safe from the death of this process when this returns. Accepted are numbers, NumPy scalars and 0-d tensors, NaN and
+        infinities too; anything else is left out, counted, and said once. Steps may repeat and go back.
+
+        Args:
+            step: What the metrics belong to: a batch, an epoch.
+            **metrics: Values by name; `t` is taken by the time.
+
+        Raises:
+            StopRequested: Somebody asked the run to stop. The metrics have been recorded.
+        """
+        if not self._write(step, metrics):
+            self._say_refused(step, metrics)
+        signals.check()
+
+    def _say_refused(self, step: Any, metrics: dict[str, Any]) -> None:
+        self._refusals += 1
+        if self._refusals == 1:
+            shown = ", ".join(f"{name}={value!r:.40}" for name, value in metrics.items())
+            self.logger.warning("a metric is no number and was left out: step %r, %s (said once)", step, shown, stacklevel=3)
+
+    def figure(self, name: str, data: Any, draw: Callable[[Any, Figure], object], *, size: tuple[float, float] = (8, 3.6)) -> Any:
+        """Saves raw data, draws a figure from what was saved, keeps the picture beside it, and shows it.
+
+        Args:
+            name: The figure's name, which becomes the files'.
+            data: A DataFrame or a mapping from names to arrays: `figures/NAME.csv` for columns of one length, else `NAME.npz`.
+            draw: Called with the data as read back and an empty matplotlib figure to draw on.
+            size: Width and height of the picture in inches.
+
+        Returns:
+            The picture, for the notebook to show.
+
+        Raises:
+            RunProblem: The name is no file name.
+            TypeError: The data is of another kind.
+        """
+        from labkit.kernel import figures
+
+        if not name or name != Path(name).name or name.startswith("."):
+            raise RunProblem(f"a figure cannot be called {name!r}: use letters, digits and hyphens")
+        self.directory.figures.mkdir(exist_ok=True)
+        saved = figures.save_data(self.directory.figures / name, data)
+        picture = figures.picture(figures.load_data(saved), draw, size)
+        write_atomic(self.directory.figures / f"{name}.png", picture)
+        return figures.shown(name, picture)
+
+    def progress(self, iterable: Iterable[Any], description: str = "", total: int | None = None) -> Any:
+        """Goes through `iterable` with a progress bar: live in the notebook and in the shell, one final line in the log.
+
+        Every item is also a step boundary, at which a stop request is acted on.
+        """
+        from labkit.kernel.logs import progress
+
+        return progress(
+            iterable,
+            description,
+            total=total,
+            write_live=_write_live,
+            write_final=_write_final,
+            on_update=self._write_progress,
+        )
+
+    def _write_progress(self, facts: dict[str, Any]) -> None:
+        try:
+            write_json(self.directory.progress, facts, durable=False)
+        except OSError:
+            pass  # only the shell's live line looks at it
+
+    def _beat(self) -> None:
+        while not self._finished:
+            try:
+                self.directory.heartbeat.touch()
+            except OSError:
+                pass
+            time.sleep(HEARTBEAT_S)
+
+    def finish(self) -> None:
+        """Closes the run: what waits is written, modules and counts are recorded. Called by itself when the kernel closes."""
+        if self._finished:
+            return
+        self._finished = True
+        atexit.unregister(self.finish)
+        self._metrics.close()
+        self._record_modules()
+        counts = {"written": self._metrics.written, "refused": self._metrics.refused, "lost": self._metrics.lost}
+        caught = capture.current.counts() if capture.current is not None else {}
+        self._record(self.directory.kernel, {"metrics": counts} | caught)
+        if self._by_hand:
+            self._record_exit()
+
+    def _record_modules(self) -> None:
+        """Keeps the content of the lab's own modules that this process imported, as they are on disk now."""
+        record, contents = provenance.modules(lab.root(Path.cwd()))
+        self._record(self.directory.source / "modules.json", record)
+        for inside, content in contents.items():
+            target = self.directory.source / "modules" / inside
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                write_atomic(target, content, durable=False)
+            except OSError:
+                return
+
+    def _record_exit(self) -> None:
+        ended = time.time()
+        facts = {
+            "status": "interrupted" if signals.requested() else "finished",
+            "reason": signals.requested(),
+            "started": iso(self._began),
+            "ended": iso(ended),
+            "duration_s": round(ended - self._began, 3),
+            "kernel_exit": None,
+            "error": None,
+            "left": [],
+            "written_by": "kernel",
+        }
+        self._record(self.directory.exit, facts)
+
+    def _record(self, path: Path, value: dict[str, Any]) -> None:
+        try:
+            write_json(path, value)
+        except OSError as error:
+            print(f"labkit: {path} could not be written: {error}", file=sys.stderr)
+
+    def __repr__(self) -> str:
+        return f"<Run {self.directory.name}>"
+
+
+def current_cell() -> str:
+    """Returns the id of the cell that is executed now; empty outside of a notebook."""
+    shell = _shell()
+    if shell is None:
+        return ""
+    parent = getattr(shell, "parent_header", None) or {}
+    return str((parent.get("metadata") or {}).get("cellId") or "")
+
+
+def _shell() -> Any:
+    ipython = sys.modules.get("IPython")
+    return ipython.get_ipython() if ipython is not None else None
+
+
+def _notebook_values() -> dict[str, Any]:
+    """Returns the variables of the notebook, or of the script that this process runs."""
+    shell = _shell()
+    return shell.user_ns if shell is not None else vars(sys.modules["__main__"])
+
+
+def _notebook_path() -> Path:
+    """Returns the notebook that this kernel belongs to, the script, or a stand-in in the working directory."""
+    session = os.environ.get("JPY_SESSION_NAME", "")
+    if session.endswith(".ipynb"):
+        return Path(os.path.abspath(session))
+    script = getattr(sys.modules["__main__"], "__file__", None)
+    if script and _shell() is None:
+        return Path(os.path.abspath(script))
+    return Path.cwd() / "notebook.ipynb"
+
+
+def _is_plain(value: Any) -> bool:
+    try:
+        plain_json(value)
+    except TypeError:
+        return False
+    return True
+
+
+def _write_live(text: str) -> None:
+    """Writes to the notebook only; a bar's many states are no part of the log."""
+    stream = sys.stderr
+    show = getattr(stream, "show", None)
+    if capture.current is not None and show is not None:
+        show(text)
+    else:
+        stream.write(text)
+        stream.flush()
+
+
+def _write_final(text: str) -> None:
+    """Writes a bar's last state: to the log, whose reader does not see the live ones."""
+    if capture.current is not None:
+        capture.current.write(capture.HIDDEN, text)

@@ -1,0 +1,70 @@
+"""Reads a run's log back: whole, filtered, or as it grows."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator
+
+from labkit.record.rundir import RunDir
+from labkit.record.status import status
+
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+LOGGED = re.compile(rf"\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{{3}} ({'|'.join(LEVELS)}) \[")
+# Escape sequences and control characters other than colours, tabs and line ends: a log must not take over the terminal.
+CONTROLS = re.compile(r"\x1b(?!\[[0-9;]*m)(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|.)?|[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f\x80-\x9f]")
+POLL_S = 0.3
+
+
+def lines(run: RunDir, *, grep: str | None = None, level: str | None = None, follow: bool = False) -> Iterator[str]:
+    """Yields the lines of a run's log.
+
+    Args:
+        run: The run.
+        grep: Only lines that hold this text.
+        level: Only logged lines of this level or above, with what belongs to them (a traceback); printed text has none.
+        follow: Wait for more until the run is over.
+    """
+    minimum = LEVELS.index(level.upper()) if level else None
+    belongs = False  # to a logged line that was let through
+    for line in _grown(run) if follow else _written(run):
+        if minimum is not None:
+            found = LOGGED.match(line)
+            if found:
+                belongs = LEVELS.index(found[1]) >= minimum
+            elif not line.startswith((" ", "\t", "Traceback")):
+                belongs = False
+            if not belongs:
+                continue
+        if grep is None or grep in line:
+            yield CONTROLS.sub("", line)
+
+
+def _written(run: RunDir) -> Iterator[str]:
+    try:
+        fd = os.open(run.log, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return
+    with os.fdopen(fd, encoding="utf-8", errors="replace", newline="\n") as file:
+        yield from file
+
+
+def _grown(run: RunDir) -> Iterator[str]:
+    """Yields lines as they come; the rest of an unfinished line when the run is over."""
+    try:
+        fd = os.open(run.log, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return
+    waiting = ""
+    with os.fdopen(fd, encoding="utf-8", errors="replace", newline="\n") as file:
+        while True:
+            over = status(run).is_over  # asked before reading: what comes after the end is nothing
+            while text := file.read(2**16):
+                *whole, waiting = (waiting + text).split("\n")
+                yield from (line + "\n" for line in whole)
+            if over:
+                break
+            time.sleep(POLL_S)
+    if waiting:
+        yield waiting

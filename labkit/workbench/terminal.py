@@ -1,0 +1,310 @@
+"""What commands show in a terminal: the live line of a run, tables, and the same facts as JSON."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from labkit.errors import FolderProblem
+from labkit.record.files import dumps, read_json
+from labkit.record.metrics import last as last_metrics
+from labkit.record.metrics import read as read_metrics
+from labkit.record.rundir import SCRATCH, RunDir, every, folder_name
+from labkit.record.status import status
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rich.text import Text
+
+    from labkit.record.status import Status
+    from labkit.workbench.execute import Progress
+
+COLOURS = {
+    "finished": "green",
+    "running": "cyan",
+    "queued": "cyan",
+    "failed": "red",
+    "killed": "red",
+    "timeout": "red",
+    "interrupted": "yellow",
+    "unknown": "magenta",
+}
+MAIN_METRICS = ("test_", "val_", "")  # the first of these that a run has names what a table shows
+
+
+def print_json(value: Any) -> None:
+    """Prints a value as indented strict JSON."""
+    sys.stdout.write(dumps(value, pretty=True).decode("utf-8", "replace") + "\n")
+
+
+@contextmanager
+def live_line(run: RunDir, progress: Progress, *, quiet: bool) -> Iterator[None]:
+    """Shows one line that follows a run: cell, epoch, loss, time left. Elsewhere than in a terminal, where it starts."""
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False)
+    if quiet:
+        yield
+    elif not console.is_terminal:
+        console.print(f"running {run.name}", markup=False)
+        yield
+    else:
+        from rich.live import Live
+
+        with Live(get_renderable=lambda: _line(run, progress), console=console, refresh_per_second=4, transient=True):
+            yield
+
+
+def _line(run: RunDir, progress: Progress) -> Text:
+    from rich.text import Text
+
+    parts = [f"cell {progress.cell}/{progress.cells} {progress.cell_id}".rstrip()]
+    bar = read_json(run.progress) or {}
+    if bar.get("total"):
+        parts.append(f"{bar.get('description') or 'step'} {bar.get('n', 0)}/{bar['total']}")
+    newest = last_metrics(run.metrics)
+    parts += [f"{name} {number(value)}" for name, value in newest.items() if name not in ("step", "t")][:3]
+    parts.append(seconds(time.time() - progress.began))
+    if isinstance(bar.get("left_s"), (int, float)):
+        parts.append(f"{seconds(bar['left_s'])} left")
+    if progress.stopping:
+        parts.append("stopping at the next step; Ctrl-C again stops at once")
+    text = Text(no_wrap=True, overflow="ellipsis")
+    text.append(run.path.parent.name, style="bold")
+    text.append("  " + " · ".join(parts))
+    return text
+
+
+def number(value: Any) -> str:
+    """Returns a metric's value, short enough for a table."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)[:12]
+
+
+def seconds(value: float | None) -> str:
+    """Returns a duration as a person says it: `4.2 s`, `3:05`, `1:02:03`."""
+    if value is None:
+        return ""
+    if value < 60:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(int(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def print_end(run: RunDir, ended: Status) -> None:
+    """Prints how a run ended, and its directory as the last line of standard output."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    text = Text(ended.state, style=COLOURS.get(ended.state, ""))
+    text.append(f" in {seconds(ended.duration_s)}", style="default")
+    if ended.reason:
+        text.append(f": {ended.reason}", style="default")
+    console.print(text)
+    metrics = _metrics_shown(_summary(run))
+    if metrics:
+        console.print(metrics, markup=False)
+    if ended.state == "failed":
+        console.print(f"see: labkit log {run.id[-6:]}", markup=False)
+    print(run.path)
+
+
+def facts(run: RunDir) -> dict[str, Any]:
+    """Returns everything that is known of a run, with paths."""
+    found = status(run)
+    try:
+        manifest = run.read_manifest()
+        problem = ""
+    except FolderProblem as error:
+        manifest, problem = {}, str(error)
+    manifest.pop("creator", None)
+    summary = manifest.get("summary") or read_metrics(run.metrics).summary()
+    return {
+        **manifest,
+        "id": run.id,
+        "run": run.name,
+        "path": str(run.path),
+        "status": found.state,
+        "reason": found.reason,
+        "duration_s": found.duration_s,
+        "summary": summary,
+        "exit": found.exit,
+        "left": list(found.left),
+        "counts": read_json(run.kernel),
+        "git": read_json(run.source / "git.json"),
+        "environment": read_json(run.environment),
+        "problem": problem,
+    }
+
+
+def rows(folder: Path, notebook: str | None, state: str | None, count: int | None, *, scratch: bool) -> list[dict[str, Any]]:
+    """Returns the runs that a list shows, oldest first; a damaged one is shown as far as it can be read."""
+    found: list[dict[str, Any]] = []
+    for run in reversed(every(folder)):
+        if (not scratch and SCRATCH in run.path.parts) or (notebook and run.path.parent.name != folder_name(notebook)):
+            continue
+        row = _row(run)
+        if state is None or row["status"] == state:
+            found.append(row)
+            if len(found) == count:
+                break
+    return found[::-1]
+
+
+def _row(run: RunDir) -> dict[str, Any]:
+    found = status(run)
+    try:
+        manifest = run.read_manifest()
+    except FolderProblem:
+        manifest = {}
+    return {
+        "id": run.id,
+        "run": run.name,
+        "path": str(run.path),
+        "notebook": run.path.parent.name,
+        "status": found.state,
+        "reason": found.reason,
+        "created": manifest.get("created", ""),
+        "duration_s": found.duration_s,
+        "given": manifest.get("given", {}),
+        "labels": manifest.get("labels", []),
+        "metrics": {name: entry.get("last") for name, entry in _entries(manifest.get("summary", {})).items()},
+    }
+
+
+def _summary(run: RunDir) -> dict[str, Any]:
+    try:
+        return dict(run.read_manifest()["summary"])
+    except FolderProblem:
+        return {}
+
+
+def _entries(summary: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    metrics = summary.get("metrics")
+    if not isinstance(metrics, dict):
+        return {}
+    return {str(name): entry for name, entry in metrics.items() if isinstance(entry, dict)}
+
+
+def _metrics_shown(summary: dict[str, Any]) -> str:
+    return main_metrics({name: entry.get("last") for name, entry in _entries(summary).items()})
+
+
+def main_metrics(values: dict[str, Any], most: int = 3) -> str:
+    """Returns the few metrics that say most about a run: those of the test, else of the validation, else the rest."""
+    for prefix in MAIN_METRICS:
+        chosen = {name: value for name, value in values.items() if name.startswith(prefix)}
+        if chosen:
+            return "  ".join(f"{name} {number(value)}" for name, value in list(chosen.items())[:most])
+    return ""
+
+
+def print_rows(found: list[dict[str, Any]], folder: Path) -> None:
+    """Prints a table of runs."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    if not found:
+        print(f"no runs in {folder}")
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("notebook", "id", "status", "started", "took", "metrics", "given"):
+        fold = title in ("metrics", "given")
+        table.add_column(title, no_wrap=not fold, overflow="fold" if fold else "ellipsis", justify="right" if title == "took" else "left")
+    for row in found:
+        given = "  ".join(f"{name}={value}" for name, value in row["given"].items())
+        state = Text(row["status"], style=COLOURS.get(row["status"], ""))
+        labels = f" ({', '.join(map(str, row['labels']))})" if row["labels"] else ""
+        cells = (row["id"][-6:], state + labels, local_time(row["created"]), seconds(row["duration_s"]), main_metrics(row["metrics"], 2), given)
+        table.add_row(Text(row["notebook"]), *(cell if isinstance(cell, Text) else Text(printable(cell)) for cell in cells))
+    console.print(table)
+
+
+def printable(text: str) -> str:
+    """Returns text without characters that would steer a terminal."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
+def local_time(text: Any) -> str:
+    """Returns a recorded time as this machine's clock shows it."""
+    try:
+        return datetime.fromisoformat(str(text)).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    except ValueError:
+        return ""
+
+
+def print_facts(found: dict[str, Any]) -> None:
+    """Prints what is known of one run."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    state = Text(found["status"], style=COLOURS.get(found["status"], ""))
+    state.append(f" in {seconds(found['duration_s'])}" if found["duration_s"] is not None else "", style="default")
+    table.add_row("status", state)
+    for name, text in _described(found).items():
+        if text:
+            table.add_row(name, Text(printable(text)))
+    console = Console(highlight=False)
+    console.print(Text(printable(str(found.get("title") or found["run"])), style="bold"))
+    console.print(table)
+    _print_metrics(console, found["summary"])
+
+
+def _described(found: dict[str, Any]) -> dict[str, str]:
+    given = found.get("given") or {}
+    marked = {name: f"{name}={value}{' (given)' if name in given else ''}" for name, value in (found.get("parameters") or {}).items()}
+    git = found.get("git") or {}
+    counts = found.get("counts") or {}
+    lost = [f"{kind} {what}: {entry[what]}" for kind, entry in counts.items() if isinstance(entry, dict) for what in ("refused", "lost") if entry.get(what)]
+    return {
+        "reason": found["reason"],
+        "problem": found["problem"],
+        "run": found["run"],
+        "notebook": str(found.get("notebook") or ""),
+        "started": local_time(found.get("created")),
+        "by": f"{found.get('author') or found.get('user') or ''} on {found.get('host') or '?'}",
+        "labels": ", ".join(map(str, found.get("labels") or [])),
+        "parameters": "  ".join(marked.values()),
+        "commit": f"{git.get('commit') or git.get('problem') or 'unknown'}{' with uncommitted changes' if git.get('dirty') else ''}" if git else "",
+        "lost": ", ".join(lost),
+        "left behind": ", ".join(found["left"]),
+        "path": found["path"],
+    }
+
+
+def _print_metrics(console: Any, summary: dict[str, Any]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    entries = _entries(summary)
+    if not entries:
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left")
+    for title in ("metric", "last", "lowest", "highest", "logged"):
+        table.add_column(title, justify="left" if title == "metric" else "right")
+    for name, entry in entries.items():
+        values = [number(entry.get(key)) for key in ("last", "min", "max")]
+        table.add_row(Text(printable(name)), *values, str(entry.get("count", "")))
+    console.print()
+    console.print(table)
+
+
+def doctor(as_json: bool) -> int:
+    """Runs the environment check in a process of its own, since it loads torch, prints it, and returns the exit status."""
+    command = [sys.executable, "-m", "labkit.kernel.environment", *(["--json"] if as_json else [])]
+    if not as_json and sys.stdout.isatty():
+        command.append("--colour")
+    return subprocess.run(command, check=False).returncode
