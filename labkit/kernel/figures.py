@@ -1,4 +1,4 @@
-"""Figures as pure functions of raw data: `draw(data, figure)` draws, `draw_png` makes the picture.
+"""Figures as pure functions of raw data: `draw(data, figure)` draws, `picture` makes the PNG.
 
 The data of a figure is saved beside its picture (`save_data`) and read back (`load_data`) before it is drawn,
 so that the picture can be drawn again, by anyone, from the file alone. The functions named `…_data` make that
@@ -8,6 +8,7 @@ raw data.
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,20 +28,21 @@ __all__ = [
     "class_distribution_data",
     "confusion_data",
     "confusion_matrix",
-    "draw_png",
     "image_grid",
     "learning_curves",
     "learning_data",
     "load_data",
+    "picture",
     "roc",
     "roc_data",
     "save_data",
+    "shown",
 ]
 
 DPI = 144
 SIZE = (7.2, 4.0)  # inches: the width of a report's text at half the pixels
 
-# Okabe and Ito's colours without the yellow, which a white page swallows: told apart by colour-blind readers too.
+# Okabe and Ito's colours, which colour-blind readers tell apart, less the yellow: a white page swallows it.
 # Source: https://jfly.uni-koeln.de/color/
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
@@ -67,14 +69,14 @@ STYLE = {
 Draw = Callable[[Any, "Figure"], Any]
 
 
-def draw_png(draw: Draw, data: Any, size: tuple[float, float] = SIZE) -> bytes:
+def picture(data: Any, draw: Draw, size: tuple[float, float] = SIZE) -> bytes:
     """Returns the picture that `draw(data, figure)` makes, as PNG; the same data give the same bytes.
 
     The style holds for this figure alone; matplotlib's own settings are neither read nor changed.
 
     Args:
-        draw: Draws on the empty figure that it is given.
         data: What `load_data` returned.
+        draw: Draws on the empty figure that it is given.
         size: Width and height in inches; `draw` may set another size.
     """
     from cycler import cycler
@@ -86,21 +88,29 @@ def draw_png(draw: Draw, data: Any, size: tuple[float, float] = SIZE) -> bytes:
         figure = Figure(figsize=size, layout="constrained")
         FigureCanvasAgg(figure)
         draw(data, figure)
-        picture = io.BytesIO()
-        figure.savefig(picture, format="png", dpi=DPI, metadata={"Software": None})
-    return picture.getvalue()
+        png = io.BytesIO()
+        figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
+    return png.getvalue()
+
+
+def shown(name: str, png: bytes) -> Any:
+    """Returns a picture as a notebook shows it, at its size in inches; None outside of one."""
+    if "IPython" not in sys.modules:
+        return None
+    from IPython.display import Image
+
+    return Image(png, format="png", retina=True, alt=name)
 
 
 def learning_data(metrics: Path | str) -> pd.DataFrame:
-    """Returns the metrics file of a run as a table: `step`, and a column a metric with NaN where it was not logged."""
+    """Returns a run's metrics file as a table: `step`, and a column a metric, NaN where there is none."""
     import pandas as pd
 
     from labkit.record.metrics import read
 
     columns = read(Path(metrics)).columns
-    series = {name: pd.Series(values, index=steps, dtype=float) for name, (steps, values) in columns.items()}
-    kept = {name: values[~values.index.duplicated(keep="last")] for name, values in series.items()}
-    return pd.DataFrame(kept).rename_axis("step").reset_index()
+    series = {name: dict(zip(column.steps, column.values, strict=True)) for name, column in columns.items()}
+    return pd.DataFrame(series, dtype=float).sort_index().rename_axis("step").reset_index()
 
 
 def learning_curves(data: pd.DataFrame, figure: Figure) -> None:
@@ -111,8 +121,11 @@ def learning_curves(data: pd.DataFrame, figure: Figure) -> None:
             steps is drawn pale, with its running mean over a fiftieth of them.
         figure: To draw on.
     """
-    metrics = [name for name in data.columns if name != "step" and np.isfinite(data[name].astype(float)).any()]
-    panels = {"loss": [n for n in metrics if "loss" in n], "share": [n for n in metrics if "loss" not in n]}
+    metrics = [
+        name for name in data.columns if name != "step" and np.isfinite(data[name].astype(float)).any()
+    ]
+    losses = [name for name in metrics if "loss" in name]
+    panels = {"loss": losses, "share": [name for name in metrics if name not in losses]}
     drawn = {label: names for label, names in panels.items() if names}
     if not drawn:
         raise RunProblem("no learning curve: nothing finite was logged")
@@ -141,7 +154,7 @@ def _curve(ax: Axes, steps: np.ndarray, values: np.ndarray, name: str, colour: s
 
 
 def confusion_data(targets: Any, predictions: Any, labels: Sequence[Any]) -> pd.DataFrame:
-    """Returns how often each class was taken for each: columns `target`, `predicted`, `count`, a row for each pair.
+    """Returns how often each class was taken for each: a row a pair with `target`, `predicted`, `count`.
 
     Args:
         targets: True classes, (samples,), as numbers from 0.
@@ -206,8 +219,10 @@ def roc_data(targets: Any, scores: Any, labels: Sequence[Any] | None = None) -> 
         raise RunProblem(f"scores have the shape {scores.shape}, expected (samples, classes)")
     labels = range(scores.shape[1]) if labels is None else labels
     targets = _classes(targets, labels, "targets")
-    if scores.shape != (len(targets), len(labels)) or np.isnan(scores).any():
-        raise RunProblem(f"{len(targets)} targets and {len(labels)} labels do not fit scores {scores.shape}, or some are NaN")
+    if scores.shape != (len(targets), len(labels)):
+        raise RunProblem(f"scores {scores.shape} do not fit {len(targets)} targets of {len(labels)} classes")
+    if np.isnan(scores).any():
+        raise RunProblem("no ROC curve: some scores are NaN")
     curves = []
     for number, label in enumerate(labels):
         positive = targets == number
@@ -256,7 +271,7 @@ def image_grid(data: Mapping[str, np.ndarray], figure: Figure) -> None:
     rows = -(-len(images) // columns)
     figure.set_size_inches(SIZE[0], rows * (SIZE[0] / columns + 0.2) + 0.1)
     low, high = float(images.min()), float(images.max())
-    for ax, index in zip(figure.subplots(rows, columns, squeeze=False).flat, range(rows * columns), strict=True):
+    for index, ax in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
         ax.axis("off")
         if index < len(images):
             picture = (np.moveaxis(images[index], 0, -1) - low) / ((high - low) or 1)
@@ -274,9 +289,11 @@ def class_distribution_data(labels: Sequence[Any], **parts: Any) -> pd.DataFrame
     import pandas as pd
 
     names = [str(label) for label in labels]
-    counts = {part: np.bincount(_classes(targets, names, part), minlength=len(names)) for part, targets in
-    parts.items()} tables = [pd.DataFrame({"part": part, "label": names, "count": count}) for part, count in
-    counts.items()] return pd.concat(tables, ignore_index=True)
+    tables = []
+    for part, targets in parts.items():
+        counts = np.bincount(_classes(targets, names, part), minlength=len(names))
+        tables.append(pd.DataFrame({"part": part, "label": names, "count": counts}))
+    return pd.concat(tables, ignore_index=True)
 
 
 def class_distribution(data: pd.DataFrame, figure: Figure) -> None:
@@ -307,6 +324,6 @@ def _classes(values: Any, labels: Sequence[Any], what: str) -> np.ndarray:
     classes = _numpy(values)
     if classes.ndim != 1 or classes.dtype.kind not in "iu":
         raise RunProblem(f"{what} are {classes.dtype} of shape {classes.shape}, expected integers (samples,)")
-    if len(classes) and not (0 <= classes.min() and classes.max() < len(labels)):
-        raise RunProblem(f"{what} go from {classes.min()} to {classes.max()}, but there are {len(labels)} labels")
+    if len(classes) and not (classes.min() >= 0 and classes.max() < len(labels)):
+        raise RunProblem(f"{what} from {classes.min()} to {classes.max()} do not fit {len(labels)} labels")
     return classes.astype(np.int64)

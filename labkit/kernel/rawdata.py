@@ -181,7 +181,7 @@ def _read_csv(text: str) -> pd.DataFrame:
 
 
 def _record(text: str, start: int) -> tuple[list[str], int]:
-    """Returns the fields of the record that begins at `start`, quotes and all, and where the next one begins."""
+    """Returns the fields of the record that begins at `start`, quotes and all, and where the next begins."""
     fields = []
     while match := FIELD.match(text, start):
         fields.append(match[1])

@@ -1,0 +1,337 @@
+"""The environment check: what this process runs on, and what is off about it.
+
+`python -m labkit.kernel.environment [--json]` prints the same in a shell. GPUs are found through nvidia-smi, not through
+PyTorch: asking that would start CUDA, after which the workspace of cuBLAS can no longer be set.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import html
+import os
+import platform
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import labkit
+from labkit.record.files import dumps, now, write_json
+
+if TYPE_CHECKING:
+    from labkit.kernel.run import Run
+
+LOCK = "requirements.lock"
+GIT_S = 2.0  # a status on a slow network file system must not hold a run up
+SMI_S = 5.0
+GIB = 2**30
+
+Facts = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something off, and what to do about it."""
+
+    problem: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The facts, as environment.json keeps them, and what is off. Shows itself as a table in a notebook."""
+
+    facts: Facts
+    findings: tuple[Finding, ...]
+
+    def __repr__(self) -> str:
+        lines = [f"{name:<12} {text}" for name, text in _rows(self.facts)]
+        lines += [f"✗ {finding.problem}\n  {finding.remedy}" for finding in self.findings]
+        return "\n".join([*lines, "" if self.findings else "✓ nothing is off"]).rstrip()
+
+    def _repr_html_(self) -> str:
+        cell = 'style="text-align: left; padding: 2px 12px 2px 0; vertical-align: top"'
+        rows = "".join(
+            f"<tr><th {cell}>{html.escape(name)}</th><td {cell}>{html.escape(text)}</td></tr>"
+            for name, text in _rows(self.facts)
+        )
+        red, green = 'style="color: #c62828; margin: 4px 0"', 'style="color: #2e7d32; margin: 4px 0"'
+        marks = "".join(
+            f"<p {red}><strong>✗ {html.escape(finding.problem)}</strong><br>{html.escape(finding.remedy)}</p>"
+            for finding in self.findings
+        )
+        return f"<table>{rows}</table>{marks or f'<p {green}>✓ nothing is off</p>'}"
+
+
+def environment(run: Run | None = None) -> Environment:
+    """Returns what this process runs on and what is off about it.
+
+    Args:
+        run: Whose environment.json to write; by default none.
+    """
+    from labkit.kernel import determinism
+
+    facts = gather(determinism.current().as_dict())
+    if run is not None:
+        write_json(run.directory.environment, facts)
+    return Environment(facts, tuple(findings(facts)))
+
+
+def gather(determinism: Mapping[str, Any] | None = None, folder: Path | None = None) -> Facts:
+    """Returns the facts for environment.json.
+
+    Args:
+        determinism: What was seeded and set; None where the check stands before any experiment.
+        folder: Where to look for the repository and the lock; by default the working directory.
+    """
+    folder = Path.cwd() if folder is None else folder
+    driver, gpus = nvidia()
+    return {
+        "time": now(),
+        "host": socket.gethostname(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        **_torch_facts(),
+        "driver": driver,
+        "gpus": gpus,
+        "cpu": cpu_model(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gib": memory_gib(),
+        "labkit": labkit.__version__,
+        "git": git_state(folder),
+        "determinism": dict(determinism) if determinism is not None else None,
+        "lock": lock_state(folder),
+    }
+
+
+def findings(facts: Facts) -> Iterator[Finding]:
+    """Yields what is off in the facts, the gravest first."""
+    if facts["torch"] is None:
+        yield Finding("PyTorch is not installed", "run `make setup`, or `pip install torch`")
+    elif facts["driver"] is not None and facts["cuda"] is None:
+        yield Finding(
+            f"there is an NVIDIA driver ({facts['driver']}), but PyTorch {facts['torch']} is a CPU build",
+            "install a CUDA build: https://pytorch.org/get-started/locally",
+        )
+    elif facts["driver"] is not None and facts["cuda"] is not None and not facts["cuda_usable"]:
+        yield Finding(
+            f"PyTorch {facts['torch']} cannot use the GPU with driver {facts['driver']}",
+            "update the driver, or install a PyTorch build for its CUDA version",
+        )
+    determinism = facts["determinism"]
+    if determinism is not None and determinism["seed"] is None:
+        yield Finding(
+            "no seed was set: another run gives other numbers", "call labkit.seed(RANDOM_SEED) first"
+        )
+    elif determinism is not None and not determinism["deterministic"]:
+        yield Finding(
+            "deterministic mode is off: another run may give other bits",
+            "call labkit.seed(RANDOM_SEED, deterministic=True)",
+        )
+    git, lock = facts["git"], facts["lock"]
+    if git["dirty"]:
+        yield Finding(
+            "tracked files have changes that are in no commit", "commit them; the run keeps them as a patch"
+        )
+    if lock["file"] is None:
+        yield Finding(
+            f"no {LOCK} here or above: nothing says which versions belong to this lab", "run `make lock`"
+        )
+    elif lock["differences"]:
+        shown = "; ".join(lock["differences"][:5]) + (" …" if len(lock["differences"]) > 5 else "")
+        yield Finding(
+            f"{len(lock['differences'])} of the installed packages differ from {lock['file']}: {shown}",
+            f"install the versions of the lock: `pip install -r {lock['file']}`",
+        )
+
+
+def _torch_facts() -> Facts:
+    try:
+        import torch
+    except ImportError:
+        return dict.fromkeys(("torch", "wheel", "cuda", "cuda_usable", "isa", "blas", "threads"))
+    blas = re.search(r"BLAS_INFO=(\w+)", torch.__config__.show())
+    return {
+        "torch": torch.__version__,
+        "wheel": wheel_tag("torch"),
+        "cuda": torch.version.cuda,
+        "cuda_usable": torch.cuda.is_available(),  # through the driver's library, without starting CUDA
+        "isa": torch.backends.cpu.get_cpu_capability(),
+        "blas": blas[1] if blas else None,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def wheel_tag(package: str) -> str | None:
+    """Returns the tag of a package's wheel, such as cp311-cp311-manylinux_2_28_x86_64."""
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        text = metadata.distribution(package).read_text("WHEEL") or ""
+        tags = re.findall(r"^Tag: (.+)$", text, re.MULTILINE)
+        return tags[0] if tags else None
+    return None
+
+
+def nvidia() -> tuple[str | None, list[Facts]]:
+    """Returns the NVIDIA driver's version, None where there is none, and the GPUs this process may use."""
+    smi = shutil.which("nvidia-smi")
+    query = ["--query-gpu=name,memory.total,driver_version,index,uuid", "--format=csv,noheader,nounits"]
+    text = _output([smi, *query], SMI_S) if smi else None
+    if text is None:
+        return None, []
+    rows = [
+        [field.strip() for field in line.split(",")] for line in text.splitlines() if line.count(",") == 4
+    ]
+    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    chosen = None if allowed is None else [name.strip() for name in allowed.split(",") if name.strip()]
+    gpus = [
+        {"name": name, "memory_gib": _gib(memory)}
+        for name, memory, _, index, uuid in rows
+        if chosen is None or index in chosen or any(uuid.startswith(word) for word in chosen if "GPU" in word)
+    ]
+    return (rows[0][2] if rows else None), gpus
+
+
+def _gib(mib: str) -> float | None:
+    return round(int(mib) / 1024, 1) if mib.isdigit() else None  # unified memory reads "[N/A]"
+
+
+def cpu_model() -> str | None:
+    """Returns the processor's name as the system gives it."""
+    with contextlib.suppress(OSError):
+        match = re.search(
+            r"^(?:model name|Model)\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE
+        )
+        if match:
+            return match[1]
+    if sys.platform == "darwin":
+        return (_output(["sysctl", "-n", "machdep.cpu.brand_string"], GIT_S) or "").strip() or None
+    return platform.processor() or platform.machine() or None
+
+
+def memory_gib() -> float | None:
+    """Returns how much memory this process may use: the machine's, or less where a container sets a limit."""
+    try:
+        size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        return None
+    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):
+            size = min(size, int(Path(limit).read_text()))
+    return round(size / GIB, 1)
+
+
+def git_state(folder: Path) -> Facts:
+    """Returns commit, branch and whether tracked files changed; `commit` is "unknown: …" where git cannot say."""
+    if shutil.which("git") is None:
+        return _unknown("git is not installed")
+    command = ["git", "-C", str(folder), "status", "--porcelain=v2", "--branch", "--untracked-files=no"]
+    environ = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}  # looking must not lock the index
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=GIT_S, env=environ, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return _unknown(f"git took more than {GIT_S:g} s")
+    except OSError as problem:
+        return _unknown(f"git does not start: {problem.strerror}")
+    if done.returncode:
+        return _unknown((done.stderr.strip().splitlines() or ["git failed"])[0].removeprefix("fatal: "))
+    heads = dict(re.findall(r"^# branch\.(oid|head) (.+)$", done.stdout, re.MULTILINE))
+    commit, branch = heads.get("oid", ""), heads.get("head")
+    dirty = any(not line.startswith("#") for line in done.stdout.splitlines())
+    if commit == "(initial)":
+        return {"commit": "unknown: no commit yet", "branch": branch, "dirty": dirty}
+    return {"commit": commit, "branch": None if branch == "(detached)" else branch, "dirty": dirty}
+
+
+def _unknown(reason: str) -> Facts:
+    return {"commit": f"unknown: {reason}", "branch": None, "dirty": None}
+
+
+def lock_state(folder: Path) -> Facts:
+    """Returns the nearest lock in `folder` or above, and how the installed packages differ from it."""
+    lock = next((where / LOCK for where in (folder, *folder.parents) if (where / LOCK).is_file()), None)
+    if lock is None:
+        return {"file": None, "differences": []}
+    return {
+        "file": os.path.relpath(lock, folder),
+        "differences": list(lock_differences(lock.read_text("utf-8"))),
+    }
+
+
+def lock_differences(lock: str) -> Iterator[str]:
+    """Yields a line for each package that is not as the lock's text says: `numpy 2.4.6, lock says 2.4.5`."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    for line in lock.splitlines():
+        try:
+            wanted = Requirement(re.sub(r"(^|\s)#.*$|\s+--hash=.*$|\\$", "", line).strip())
+        except InvalidRequirement:
+            continue  # comments, options, blank lines
+        if wanted.marker is not None and not wanted.marker.evaluate():
+            continue
+        versions = str(wanted.specifier).replace("==", "")
+        try:
+            installed = metadata.version(wanted.name)
+        except metadata.PackageNotFoundError:
+            yield f"{wanted.name} is missing, lock says {versions}"
+            continue
+        if not wanted.specifier.contains(installed, prereleases=True):
+            yield f"{wanted.name} {installed}, lock says {versions}"
+
+
+def _output(command: list[str], timeout_s: float) -> str | None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return None if done.returncode else done.stdout
+
+
+def _rows(facts: Facts) -> Iterator[tuple[str, str]]:
+    """Yields what a reader wants to know, as name and text."""
+    git, lock, determinism = facts["git"], facts["lock"], facts["determinism"]
+    yield "Python", f"{facts['python']} on {facts['platform']}"
+    build = f"CUDA {facts['cuda']}" if facts["cuda"] else "CPU build"
+    yield (
+        "PyTorch",
+        f"{facts['torch']} ({build}, {facts['blas']}, {facts['isa']})" if facts["torch"] else "missing",
+    )
+    gpus = ", ".join(f"{gpu['name']} ({gpu['memory_gib']} GiB)" for gpu in facts["gpus"])
+    yield "GPU", f"{gpus or 'none visible'}, driver {facts['driver']}" if facts["driver"] else "none"
+    yield "CPU", f"{facts['cpu']}, {facts['cores']} cores, {facts['threads']} threads used"
+    yield "Memory", f"{facts['memory_gib']} GiB"
+    yield "Host", f"{facts['host']}, {facts['time']}"
+    where = f" on {git['branch']}" if git["branch"] else ""
+    yield "Commit", git["commit"][:12] + where if git["dirty"] is not None else git["commit"]
+    if determinism is not None:
+        mode = "deterministic" if determinism["deterministic"] else "not deterministic"
+        yield "Seed", f"{determinism['seed']}, {mode}, PYTHONHASHSEED {determinism['hash_seed']}"
+    if lock["file"]:
+        count = len(lock["differences"])
+        yield (
+            "Lock",
+            f"{lock['file']}: " + (f"{count} packages differ" if count else "all packages as locked"),
+        )
+
+
+def main(arguments: list[str]) -> int:
+    """Prints the check for a shell; returns 1 where something is off."""
+    facts = gather()
+    found = tuple(findings(facts))
+    if "--json" in arguments:
+        listed = [{"problem": finding.problem, "remedy": finding.remedy} for finding in found]
+        sys.stdout.write(dumps({"facts": facts, "findings": listed}, pretty=True).decode() + "\n")
+    else:
+        print(Environment(facts, found))
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
