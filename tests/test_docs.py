@@ -1,0 +1,88 @@
+"""What the documents name exists."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import click
+import pytest
+from tiny import ROOT
+
+import labkit
+from labkit.cli import main
+
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+OPTION = re.compile(r"(?<![\w-])--?[a-zA-Z][\w-]*")
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def code(text: str) -> list[str]:
+    """Every span and every line of every block of code, in the order of the text."""
+    blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.M | re.S)
+    spans = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S))
+    return [line.removeprefix("$ ") for block in blocks for line in block.splitlines()] + spans
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_make_target_in_the_documents_exists(name: str):
+    targets = set(re.findall(r"^([a-z]+):", read("Makefile"), re.M))
+    named = {target for line in code(read(name)) for target in re.findall(r"\bmake(?: -s)? ([a-z]+)", line)}
+    assert named <= targets
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_command_and_option_in_the_documents_exists(name: str):
+    for line in code(read(name)):
+        for command, rest in re.findall(r"(?:^|\s)labkit ([a-z]+)([^|;&#\n]*)", line):
+            assert command in main.commands, line
+            known = {
+                text
+                for option in main.commands[command].params
+                for text in option.opts + option.secondary_opts
+            }
+            assert set(OPTION.findall(rest)) <= known | {"--help"}, line
+
+
+def test_every_command_is_in_the_readme_and_shows_an_example_in_its_help():
+    named = {command for line in code(read("README.md")) for command in re.findall(r"^labkit ([a-z]+)", line)}
+    for name, command in main.commands.items():
+        assert name in named
+        assert (
+            f"labkit {name}"
+            in command.get_help(click.Context(command)).split("Options:")[0].partition("\n")[2]
+        )
+
+
+def test_every_target_is_in_a_document():
+    text = "\n".join(read(name) for name in DOCUMENTS)
+    targets = set(re.findall(r"^([a-z]+):", read("Makefile"), re.M)) - {"help"}
+    assert {target for target in targets if f"make {target}" not in text} == set()
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_links_point_to_files_that_exist(name: str):
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", read(name)):
+        if "://" not in target:
+            assert (ROOT / Path(name).parent / target).exists(), target
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_names_of_labkit_in_the_documents_exist(name: str):
+    named = {
+        attribute
+        for line in code(read(name))
+        for attribute in re.findall(r"\blabkit\.([a-z_]+)\b(?!/)", line)
+    }
+    assert {attribute for attribute in named if not hasattr(labkit, attribute)} == set()
+
+
+def test_the_version_is_one():
+    newest = re.search(r"^## (\S+)", read("CHANGELOG.md"), re.M)
+    assert newest
+    assert newest[1] == labkit.__version__ == tomllib.loads(read("pyproject.toml"))["project"]["version"]
+    assert f"labkit-{labkit.__version__}-py3" in read("README.md")
