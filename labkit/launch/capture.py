@@ -26,7 +26,6 @@ NOTEBOOK_BYTES = 3 * 2**20  # of all text in one notebook
 CELL_DISPLAYS = 300
 INTERVAL_S = 0.2
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
-OVERWRITTEN = re.compile(r"[^\n\r]*\r(?=[^\n\r])")  # what a terminal would have painted over
 
 HIDDEN = ""  # text that is in the log only: the notebook shows the same thing in its own way
 
@@ -120,7 +119,7 @@ class Capture:
             stream, upto = self._owner(start, stop)
             if stream:
                 text = data[start - self._seen : upto - self._seen].decode(errors="replace")
-                self._streams[stream].show(OVERWRITTEN.sub("", text))
+                self._streams[stream].show(painted(text))
                 self._shown_in_cell += upto - start
                 self._shown += upto - start
             start = upto
@@ -156,6 +155,20 @@ class Capture:
             "log": {"bytes": os.fstat(self._fd).st_size, "lost": self.lost},
             "view": {"cut_bytes": self.cut_bytes, "cut_displays": self.cut_displays},
         }
+
+
+def painted(text: str) -> str:
+    """Returns text without what a terminal would have painted over: in each line, all before the last carriage return.
+
+    A carriage return at a line's end stays, for what follows it may be still to come.
+    """
+    if "\r" not in text:
+        return text
+    lines = text.split("\n")
+    for number, line in enumerate(lines):
+        kept = line.rstrip("\r")
+        lines[number] = kept[kept.rfind("\r") + 1 :] + line[len(kept) :][:1]
+    return "\n".join(lines)
 
 
 def _cut_character(data: bytes) -> int:

@@ -74,7 +74,8 @@ class Supervisor:
     """The state of one supervised kernel; `serve` runs it to its end."""
 
     channel: socket.socket
-    runner: Process | None
+    runner: Process
+    detached: bool = False  # the runner is below this process, not above
     start: Start | None = None
     kernel: Process | None = None
     kernel_exit: dict[str, int | None] | None = None
@@ -157,7 +158,7 @@ class Supervisor:
                 {
                     "process": Process.of(os.getpid()).facts(),
                     "kernel": self.kernel.facts(),
-                    "runner": self.runner.facts() if self.runner else None,
+                    "runner": self.runner.facts(),
                     "started": iso(self.began),
                     "started_s": self.began,
                 },
@@ -231,7 +232,7 @@ class Supervisor:
     def _conclude(self) -> None:
         if self.start is None:
             return
-        left = end_descendants(spare=self.runner.pid if self.runner else None)
+        left = end_descendants(spare=self.runner.pid if self.detached else None)
         if self.start.scratch:
             shutil.rmtree(self.start.scratch, ignore_errors=True)
         if self.start.run is not None:
@@ -285,8 +286,7 @@ class Supervisor:
         if outcome and not self._kernel_died():
             return str(outcome["status"]), str(outcome.get("reason") or "")
         if self.runner_lost and not outcome:
-            runner = f" {self.runner.pid}" if self.runner else ""
-            return "killed", f"its runner{runner} went away (killed from outside?); the supervisor ended the rest"
+            return "killed", f"its runner {self.runner.pid} went away (killed from outside?); the supervisor ended the rest"
         return "failed", self._why_kernel_ended()
 
     def _kernel_died(self) -> bool:
@@ -508,7 +508,7 @@ def main(arguments: list[str]) -> None:
             stdin=subprocess.DEVNULL,
         )
     runner.returncode = 0
-    Supervisor(ours, Process.of(runner.pid)).serve()
+    Supervisor(ours, Process.of(runner.pid), detached=True).serve()
     with ours:
         while ours.recv(2**16):  # the runner may still write its report
             pass
