@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +78,10 @@ class Run:
         self._write = self._metrics.log
         self._refusals = 0
         self._finished = False
-        self.logger: logging.Logger = run_logger(Path(notebook).name, current_cell)
+        # Under `labkit run` whatever is printed is in the log already; by hand the run keeps its own lines.
+        self._log_file = directory.log.open("a", encoding="utf-8", buffering=1) if by_hand else None
+        write_log = self._log_file.write if self._log_file else None
+        self.logger: logging.Logger = run_logger(Path(notebook).name, current_cell, write_log=write_log)
         atexit.register(self.finish)
 
     @classmethod
@@ -174,13 +177,20 @@ class Run:
         from labkit.kernel.logs import progress
 
         return progress(
-            iterable,
+            _with_boundaries(iterable),
             description,
-            total=total,
+            total=len(iterable) if total is None and hasattr(iterable, "__len__") else total,
             write_live=_write_live,
-            write_final=_write_final,
+            write_final=self._write_final,
             on_update=self._write_progress,
         )
+
+    def _write_final(self, text: str) -> None:
+        """Writes a bar's last state to the log, whose reader does not see the live ones."""
+        if capture.current is not None:
+            capture.current.write(capture.HIDDEN, text)
+        elif self._log_file is not None:
+            self._log_file.write(text)
 
     def _write_progress(self, facts: dict[str, Any]) -> None:
         try:
@@ -208,7 +218,10 @@ class Run:
         caught = capture.current.counts() if capture.current is not None else {}
         self._record(self.directory.kernel, {"metrics": counts} | caught)
         if self._by_hand:
+            self.directory.summarise()
             self._record_exit()
+        if self._log_file is not None:
+            self._log_file.close()
 
     def _record_modules(self) -> None:
         """Keeps the content of the lab's own modules that this process imported, as they are on disk now."""
@@ -223,10 +236,15 @@ class Run:
                 return
 
     def _record_exit(self) -> None:
+        """Writes what a supervisor would, for a run that has none."""
         ended = time.time()
+        raised = getattr(sys, "last_value", None) if _shell() is None else None  # what ended a script
+        state, reason = ("failed", f"{type(raised).__name__}: {raised}") if raised is not None else ("finished", "")
+        if signals.requested():
+            state, reason = "interrupted", signals.requested()
         facts = {
-            "status": "interrupted" if signals.requested() else "finished",
-            "reason": signals.requested(),
+            "status": state,
+            "reason": reason,
             "started": iso(self._began),
             "ended": iso(ended),
             "duration_s": round(ended - self._began, 3),
@@ -286,6 +304,13 @@ def _is_plain(value: Any) -> bool:
     return True
 
 
+def _with_boundaries(iterable: Iterable[Any]) -> Iterator[Any]:
+    """Yields the items, each of them a step boundary."""
+    for item in iterable:
+        signals.check()
+        yield item
+
+
 def _write_live(text: str) -> None:
     """Writes to the notebook only; a bar's many states are no part of the log."""
     stream = sys.stderr
@@ -295,9 +320,3 @@ def _write_live(text: str) -> None:
     else:
         stream.write(text)
         stream.flush()
-
-
-def _write_final(text: str) -> None:
-    """Writes a bar's last state: to the log, whose reader does not see the live ones."""
-    if capture.current is not None:
-        capture.current.write(capture.HIDDEN, text)

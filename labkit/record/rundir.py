@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit.errors import FolderProblem, RunNotFound
+from labkit.record import metrics
 from labkit.record.files import read_json, write_atomic, write_json
 
 FORMAT = 1
@@ -149,6 +150,13 @@ class RunDir:
         """Replaces some keys of the manifest; those this version does not know are kept."""
         self.read_manifest()  # refuses a damaged one rather than replacing it
         write_json(self.manifest, (read_json(self.manifest) or {}) | changes)
+
+    def summarise(self) -> None:
+        """Writes the summary of the metrics into the manifest; where that fails, readers make their own from the metrics."""
+        try:
+            self.update_manifest(summary=metrics.read(self.metrics).summary())
+        except (OSError, FolderProblem):
+            pass
 
 
 _BLANK: dict[str, Any] = {

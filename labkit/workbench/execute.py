@@ -22,7 +22,6 @@ from labkit.errors import BadInput, KernelProblem
 from labkit.launch import supervise
 from labkit.record import lab, provenance
 from labkit.record.files import iso, read_json, write_atomic, write_json
-from labkit.record.metrics import read as read_metrics
 from labkit.record.process import Process, descendants
 from labkit.record.rundir import RunDir, create
 from labkit.record.status import Status, status
@@ -151,7 +150,7 @@ def execute(job: Job, progress: Progress | None = None) -> Status:
             recorder.join()
     if read_json(run.exit) is None:
         _write_exit_for_supervisor(run, outcome, before)
-    summarise(run)
+    run.summarise()
     return status(run)
 
 
@@ -317,14 +316,6 @@ def _write_exit_for_supervisor(run: RunDir, outcome: dict[str, Any], before: set
         write_json(run.exit, record)
     except OSError:
         pass  # the status is then derived from the dead supervisor
-
-
-def summarise(run: RunDir) -> None:
-    """Writes the summary of a run's metrics into its manifest; a full disk leaves it out, the metrics are still there."""
-    try:
-        run.update_manifest(summary=read_metrics(run.metrics).summary())
-    except (OSError, BadInput):
-        pass
 
 
 def detach(job: Job) -> int:

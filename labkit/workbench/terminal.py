@@ -67,7 +67,7 @@ def _line(run: RunDir, progress: Progress) -> Text:
     parts = [f"cell {progress.cell}/{progress.cells} {progress.cell_id}".rstrip()]
     bar = read_json(run.progress) or {}
     if bar.get("total"):
-        parts.append(f"{bar.get('description') or 'step'} {bar.get('n', 0)}/{bar['total']}")
+        parts.append(f"{bar.get('description') or 'step'} {bar.get('done', 0)}/{bar['total']}")
     newest = last_metrics(run.metrics)
     parts += [f"{name} {number(value)}" for name, value in newest.items() if name not in ("step", "t")][:3]
     parts.append(seconds(time.time() - progress.began))

@@ -1,0 +1,227 @@
+"""The reports of a lab: for each notebook the page of its newest finished run, and an index of them all.
+
+A notebook is executed only when it has no such run, or when asked. A page that is up to date is left as it is, which takes no
+time: its first bytes say what it was made from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from labkit import __version__
+from labkit.errors import FolderProblem, LabkitError, NotebookProblem
+from labkit.record import lab
+from labkit.record.files import dumps, read_json
+from labkit.record.provenance import fingerprint_file
+from labkit.record.rundir import RunDir, every
+from labkit.workbench import notebook, params
+from labkit.workbench.stamp import page_stamp
+
+NOT_A_RESULT = ("debug", "explored")  # labels of runs that are never a notebook's report
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to report.
+
+    Attributes:
+        notebooks: The notebooks; all of the lab's `notebooks/` where none is named.
+        given: Parameters that the runs must have been given.
+        rerun: `never`, `stale` or `always`.
+        output: The folder for the pages; None for `reports/` in the lab.
+        runs: The folder of runs; None for the lab's.
+        command: The command line, for the record.
+    """
+
+    notebooks: list[Path]
+    given: dict[str, Any] = field(default_factory=dict)
+    rerun: str = "never"
+    output: Path | None = None
+    runs: Path | None = None
+    command: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Page:
+    """One notebook's page.
+
+    Attributes:
+        source: The notebook.
+        target: Where the page goes.
+        run: The run that it shows; None where there is none.
+        stale: Why the page no longer shows what the notebook would give.
+    """
+
+    source: notebook.Notebook
+    target: Path
+    run: RunDir | None
+    stale: tuple[str, ...] = ()
+
+
+def make(wanted: Wanted, say: Callable[[str], object]) -> int:
+    """Writes the pages that are not up to date, executing what has no run, and returns the exit status.
+
+    Raises:
+        NotebookProblem: There is no notebook to report.
+        BadInput: A notebook or a parameter cannot be used. Notebooks that can be are reported first.
+    """
+    here = wanted.notebooks[0].parent if wanted.notebooks else Path.cwd()
+    root = lab.root(here)
+    output = wanted.output or root / "reports"
+    runs = lab.runs_folder(here, wanted.runs)
+    changed, failed = 0, 0
+    for path in wanted.notebooks or _all(root):
+        try:
+            page, executed = _current_page(path, root, runs, output, wanted, say)
+        except LabkitError as error:
+            say(f"{path}: {error}")
+            failed = max(failed, error.exit_status)
+            continue
+        if page.run is None:
+            failed = max(failed, 1)
+            continue
+        changed += _write(page, say)
+        if page.stale:
+            say(f"  stale: {'; '.join(page.stale)} (RERUN=stale, or --rerun stale, executes it again)")
+        del executed
+    changed += _write_index(output, say)
+    if not changed and not failed:
+        say(f"nothing to do: the reports in {os.path.relpath(output)} are up to date")
+    return failed
+
+
+def _all(root: Path) -> list[Path]:
+    folder = root / "notebooks"
+    found = sorted(path for path in folder.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
+    if not found:
+        raise NotebookProblem(f"there are no notebooks in {folder}; name one")
+    return found
+
+
+def _current_page(
+    path: Path, root: Path, runs: Path, output: Path, wanted: Wanted, say: Callable[[str], object]
+) -> tuple[Page, bool]:
+    """Returns the page that a notebook should have, after executing the notebook where that is called for."""
+    source = notebook.read(Path(os.path.abspath(path)))
+    page = choose(source, root, runs, output, wanted.given)
+    if page.run is not None and (wanted.rerun == "never" or (wanted.rerun == "stale" and not page.stale)):
+        return page, False
+    _execute(source, runs, wanted, say)
+    return choose(source, root, runs, output, wanted.given), True
+
+
+def choose(source: notebook.Notebook, root: Path, runs: Path, output: Path, given: dict[str, Any]) -> Page:
+    """Returns a notebook's page with the newest run that may stand for it: finished, full, and with the parameters given."""
+    declared = source.parameters()
+    values = params.resolve(declared, given, source.path.name)
+    inside = os.path.relpath(source.path, root)
+    target = output / _page_name(inside)
+    for run in reversed(every(runs)):
+        try:
+            manifest = run.read_manifest()
+        except FolderProblem:
+            continue
+        if manifest["notebook"] != inside or manifest["kind"] != "run" or _is_no_result(run, manifest):
+            continue
+        if any(manifest["parameters"].get(name) != value for name, value in values.items()):
+            continue
+        return Page(source, target, run, stale_reasons(source, root, run, manifest))
+    return Page(source, target, None)
+
+
+def _is_no_result(run: RunDir, manifest: dict[str, Any]) -> bool:
+    if any(label in NOT_A_RESULT for label in manifest["labels"]):
+        return True
+    return (read_json(run.exit) or {}).get("status") != "finished"
+
+
+def stale_reasons(source: notebook.Notebook, root: Path, run: RunDir, manifest: dict[str, Any]) -> tuple[str, ...]:
+    """Returns in what a run differs from what the notebook would do now; nothing where it does not."""
+    reasons = []
+    declared = source.parameters()
+    now = params.effective(declared, {name: value for name, value in manifest["given"].items()})
+    for name, value in now.items():
+        then = manifest["parameters"].get(name)
+        if then != value:
+            reasons.append(f"{name} was {then!r:.40}, is {value!r:.40}")
+    if manifest["source_sha256"] != source.sha256:
+        reasons.insert(0, "the notebook changed")
+    for name, module in (read_json(run.source / "modules.json") or {}).items():
+        if not isinstance(module, dict) or not isinstance(module.get("path"), str):
+            continue
+        path = root / module["path"]
+        if root in path.parents and ".." not in path.parts and fingerprint_file(path) != module.get("sha256"):
+            reasons.append(f"module {name} {'changed' if path.exists() else 'is gone'}")
+    return tuple(reasons)
+
+
+def _page_name(inside: str) -> str:
+    """Returns the page's file name: the notebook's path below `notebooks/`, flattened."""
+    parts = Path(inside).with_suffix("").parts
+    if len(parts) > 1 and parts[0] == "notebooks":
+        parts = parts[1:]
+    return "-".join(part for part in parts if part != "..") + ".html"
+
+
+def _execute(source: notebook.Notebook, runs: Path, wanted: Wanted, say: Callable[[str], object]) -> None:
+    from labkit.workbench import execute, terminal
+
+    job = execute.prepare(source.path, wanted.given, runs=runs, command=wanted.command)
+    progress = execute.Progress()
+    with terminal.live_line(job.directory, progress, quiet=False):
+        ended = execute.execute(job, progress)
+    if progress.stopping:
+        raise KeyboardInterrupt
+    if ended.state != "finished":
+        _write_run_report(job.directory, say)
+        say(f"{source.path.name}: {ended.state}: {ended.reason}; see {job.directory.path}")
+
+
+def _write_run_report(run: RunDir, say: Callable[[str], object]) -> None:
+    from labkit.workbench import report
+
+    try:
+        report.write_report(run, run.report)
+    except OSError as error:
+        say(f"labkit: {run.report} could not be written: {error}")
+
+
+def _write(page: Page, say: Callable[[str], object]) -> bool:
+    """Writes a page unless it is up to date; tells whether it was written."""
+    assert page.run is not None
+    stamp = _stamp(page)
+    if page_stamp(page.target) == stamp:
+        return False
+    from labkit.workbench import report
+
+    try:
+        page.target.parent.mkdir(parents=True, exist_ok=True)
+        report.write_report(page.run, page.target, stale=page.stale, stamp=stamp)
+    except OSError as error:
+        raise FolderProblem(f"{page.target} cannot be written: {error.strerror or error}") from error
+    say(os.path.relpath(page.target))
+    return True
+
+
+def _stamp(page: Page) -> str:
+    """Returns what a page is made from: the run's own files, why it is stale, and the code that renders."""
+    assert page.run is not None
+    files = (page.run.manifest, page.run.exit, page.run.notebook, page.run.environment, page.run.kernel)
+    facts = [page.run.id, list(page.stale), __version__, [fingerprint_file(path) for path in files], _renderer()]
+    return hashlib.sha256(dumps(facts)).hexdigest()
+
+
+def _renderer() -> list[str]:
+    """Returns fingerprints of what decides a page's looks; they change only when labkit is worked on."""
+    folder = Path(__file__).parent
+    return [fingerprint_file(path) for path in sorted((*folder.glob("*.py"), *folder.glob("page/*")))]
+
+
+def _write_index(output: Path, say: Callable[[str], object]) -> bool:
+    """Writes the page of all pages unless it is up to date; tells whether it was written."""
+    raise NotImplementedError
