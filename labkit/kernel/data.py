@@ -6,7 +6,7 @@ import functools
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, cast, overload
+from typing import Any, overload
 
 import torch
 from torch import Tensor
@@ -281,7 +281,8 @@ def digits(split_seed: int = DIGITS_SPLIT_SEED) -> Digits:
 
     rest, test = split(torch.arange(len(labels)).numpy(), DIGITS_TEST)
     train, validation = split(rest, DIGITS_VALIDATION)
-    return Digits(*(cast("tuple[Tensor, Tensor]", (images[i], labels[i])) for i in (train, validation, test)))
+    parts = [(images[indices], labels[indices]) for indices in (train, validation, test)]
+    return Digits(train=parts[0], validation=parts[1], test=parts[2])
 
 
 def _common_length(tensors: Sequence[Tensor]) -> int:

@@ -193,9 +193,9 @@ def _feed_bytes(digest: Any, kind: bytes, data: Any) -> None:
     digest.update(data)
 
 
-def _tensor_bytes(tensor: Tensor, where: str) -> memoryview:
+def _tensor_bytes(tensor: Tensor, where: str) -> bytes:
     if tensor.layout is not torch.strided or tensor.device.type == "meta":
         kind = "a tensor on the meta device" if tensor.device.type == "meta" else f"a {tensor.layout} tensor"
         raise RunProblem(f"no fingerprint of {where}: {kind} has no bytes to count")
     plain = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
-    return memoryview(plain.reshape(-1).view(torch.uint8).numpy())
+    return plain.reshape(-1).view(torch.uint8).numpy().tobytes()

@@ -1,7 +1,7 @@
 """The environment check: what this process runs on, and what is off about it.
 
-`python -m labkit.kernel.environment [--json]` prints the same in a shell. GPUs are found through nvidia-smi, not through
-PyTorch: asking that would start CUDA, after which the workspace of cuBLAS can no longer be set.
+`python -m labkit.kernel.environment [--json]` prints it in a shell. GPUs are found through nvidia-smi, not
+through PyTorch: asking that would start CUDA, after which the workspace of cuBLAS can no longer be set.
 """
 
 from __future__ import annotations
@@ -227,7 +227,7 @@ def memory_gib() -> float | None:
 
 
 def git_state(folder: Path) -> Facts:
-    """Returns commit, branch and whether tracked files changed; `commit` is "unknown: …" where git cannot say."""
+    """Returns commit, branch and whether tracked files changed; where git cannot say, "unknown: …"."""
     if shutil.which("git") is None:
         return _unknown("git is not installed")
     command = ["git", "-C", str(folder), "status", "--porcelain=v2", "--branch", "--untracked-files=no"]

@@ -99,7 +99,11 @@ def shown(name: str, png: bytes) -> Any:
         return None
     from IPython.display import Image
 
-    return Image(png, format="png", retina=True, alt=name)
+    class Picture(Image):  # type: ignore[misc]
+        def __repr__(self) -> str:
+            return f"[figure {name}]"  # what a log, a shell and a reader without images see
+
+    return Picture(png, format="png", retina=True, alt=name)
 
 
 def learning_data(metrics: Path | str) -> pd.DataFrame:
@@ -121,9 +125,7 @@ def learning_curves(data: pd.DataFrame, figure: Figure) -> None:
             steps is drawn pale, with its running mean over a fiftieth of them.
         figure: To draw on.
     """
-    metrics = [
-        name for name in data.columns if name != "step" and np.isfinite(data[name].astype(float)).any()
-    ]
+    metrics = [name for name in data.columns if name != "step" and np.isfinite(data[name].astype(float)).any()]
     losses = [name for name in metrics if "loss" in name]
     panels = {"loss": losses, "share": [name for name in metrics if name not in losses]}
     drawn = {label: names for label, names in panels.items() if names}
@@ -240,18 +242,24 @@ def roc(data: pd.DataFrame, figure: Figure) -> None:
     """Draws `roc_data`, with the area under each curve."""
     figure.set_size_inches(6.4, 4.4)
     ax = figure.subplots()
-    areas = {}
+    corner = ax.inset_axes((0.38, 0.14, 0.56, 0.56))  # where the curves of a good classifier differ
+    areas = []
     for number, (label, curve) in enumerate(data.groupby("label", sort=False)):
         false, true = curve["false_positive_rate"].to_numpy(), curve["true_positive_rate"].to_numpy()
-        areas[label] = float(np.trapezoid(true, false))
-        line = ("-", "--", ":")[number // len(COLOURS) % 3]
-        text = f"{label}  {areas[label]:.4f}" if number < 20 else None
-        ax.plot(false, true, line, color=COLOURS[number % len(COLOURS)], label=text)
+        areas.append(float(np.trapezoid(true, false)))
+        line = {"linestyle": ("-", "--", ":")[number // len(COLOURS) % 3], "color": COLOURS[number % len(COLOURS)]}
+        ax.plot(false, true, label=f"{label}  {_area(areas[-1])}" if number < 20 else None, **line)
+        corner.plot(false, true, **line)
     ax.plot([0, 1], [0, 1], color="#999999", linewidth=0.8)
     ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
     ax.set(xlabel="false positive rate", ylabel="true positive rate")
-    ax.set_title(f"each class against the rest, mean area {np.mean(list(areas.values())):.4f}")
+    corner.set(xlim=(-0.002, 0.1), ylim=(0.9, 1.002), xticks=(0, 0.05, 0.1), yticks=(0.9, 0.95, 1))
+    ax.set_title(f"each class against the rest, mean area {_area(float(np.mean(areas)))}")
     ax.legend(title="area", loc="center left", bbox_to_anchor=(1.02, 0.5))
+
+
+def _area(area: float) -> str:
+    return ">0.9999" if 0.99995 <= area < 1 else f"{area:.4f}"
 
 
 def image_grid(data: Mapping[str, np.ndarray], figure: Figure) -> None:
@@ -269,7 +277,8 @@ def image_grid(data: Mapping[str, np.ndarray], figure: Figure) -> None:
     titles = [str(title) for title in data["titles"]] if "titles" in data else [""] * len(images)
     columns = min(10, len(images))
     rows = -(-len(images) // columns)
-    figure.set_size_inches(SIZE[0], rows * (SIZE[0] / columns + 0.2) + 0.1)
+    side = SIZE[0] / 10  # inches
+    figure.set_size_inches(columns * side, rows * (side + 0.2) + 0.1)
     low, high = float(images.min()), float(images.max())
     for index, ax in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
         ax.axis("off")

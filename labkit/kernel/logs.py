@@ -148,8 +148,8 @@ def _note_cells(names: CellNames) -> None:
 class Progress(Generic[Item]):
     """Goes through an iterable with a bar that is drawn at most twice a second.
 
-    A bar that was left early says so in its final line. What `set` is given is looked at when the next state is
-    drawn, not before: a tensor there costs no synchronisation per step.
+    A bar that was left early says so in its final line. What `set` is given is looked at when the next state
+    is drawn, not before: a tensor there costs no synchronisation per step.
     """
 
     def __init__(
@@ -285,8 +285,8 @@ def progress(
         iterable: What to go through.
         description: What an item is, such as "epoch".
         total: The number of items, where `iterable` has no length.
-        write_live: Takes each state: text that begins with a carriage return, the last one with a line's end. By
-            default standard error, where that is a terminal.
+        write_live: Takes each state: text that begins with a carriage return, the last one with a line's end.
+            By default standard error, where that is a terminal.
         write_final: Takes the one line that stays; by default standard output, where no bar was drawn.
         on_update: Takes each state as facts: description, done, total, elapsed_s, left_s, values.
     """
