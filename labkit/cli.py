@@ -38,7 +38,7 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="labkit")
 def main() -> None:
-    """Run notebooks as experiments, and find every result again.
+    r"""Run notebooks as experiments, and find every result again.
 
     \b
     labkit run notebooks/digits-cnn.ipynb -p EPOCHS=3
@@ -51,7 +51,9 @@ runs_option = click.option(
     "--runs", type=click.Path(path_type=Path), help="The folder of runs; default: runs/ in this lab, or $LABKIT_RUNS."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for a program to read.")
-parameters_option = click.option("-p", "--parameter", "parameters", multiple=True, metavar="NAME=VALUE", help="Set a parameter.")
+parameters_option = click.option(
+    "-p", "--parameter", "parameters", multiple=True, metavar="NAME=VALUE", help="Set a parameter."
+)
 files_option = click.option(
     "-f",
     "--file",
@@ -67,8 +69,17 @@ files_option = click.option(
 @parameters_option
 @files_option
 @click.option("--kernel", help="The Jupyter kernel; default: the one that the notebook names.")
-@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0, min_open=True), help="Stop after this many seconds.")
-@click.option("--grace", "grace_s", type=click.FloatRange(min=0), default=30.0, show_default=True, help="Seconds from a stop to the kill.")
+@click.option(
+    "--timeout", "timeout_s", type=click.FloatRange(min=0, min_open=True), help="Stop after this many seconds."
+)
+@click.option(
+    "--grace",
+    "grace_s",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    help="Seconds from a stop to the kill.",
+)
 @click.option("--report/--no-report", default=True, help="Write the run's report.html; default: yes.")
 @runs_option
 @json_option
@@ -85,7 +96,7 @@ def run(
     runs: Path | None,
     as_json: bool,
 ) -> None:
-    """Execute NOTEBOOK and record the run.
+    r"""Execute NOTEBOOK and record the run.
 
     \b
     labkit run notebooks/digits-cnn.ipynb -p EPOCHS=3 -p LEARNING_RATE=1e-3
@@ -146,12 +157,16 @@ def _write_report(directory: Any) -> None:
 @main.command(name="list")
 @click.argument("notebook", required=False)
 @click.option("--status", "state", help="Only runs with this status.")
-@click.option("-n", "count", type=click.IntRange(min=1), default=20, show_default=True, help="At most so many, the newest.")
+@click.option(
+    "-n", "count", type=click.IntRange(min=1), default=20, show_default=True, help="At most so many, the newest."
+)
 @click.option("--all", "everything", is_flag=True, help="All of them, scratch runs too.")
 @runs_option
 @json_option
-def list_runs(notebook: str | None, state: str | None, count: int, everything: bool, runs: Path | None, as_json: bool) -> None:
-    """List runs, the newest last.
+def list_runs(
+    notebook: str | None, state: str | None, count: int, everything: bool, runs: Path | None, as_json: bool
+) -> None:
+    r"""List runs, the newest last.
 
     \b
     labkit list
@@ -170,7 +185,7 @@ def list_runs(notebook: str | None, state: str | None, count: int, everything: b
 @runs_option
 @json_option
 def show(name: str, runs: Path | None, as_json: bool) -> None:
-    """Show what is known of RUN.
+    r"""Show what is known of RUN.
 
     RUN is a directory, an id or its last characters, `last`, `digits-cnn@last`, or `digits-cnn@best:test_accuracy`
     (`best:-val_loss` for the lowest).
@@ -188,11 +203,15 @@ def show(name: str, runs: Path | None, as_json: bool) -> None:
 @main.command()
 @click.argument("name", metavar="RUN", default="last")
 @click.option("--grep", help="Only lines that hold this text.")
-@click.option("--level", type=click.Choice(["debug", "info", "warning", "error", "critical"], case_sensitive=False), help="Only logged lines of this level or above.")
+@click.option(
+    "--level",
+    type=click.Choice(["debug", "info", "warning", "error", "critical"], case_sensitive=False),
+    help="Only logged lines of this level or above.",
+)
 @click.option("-f", "--follow", is_flag=True, help="Go on while the run does.")
 @runs_option
 def log(name: str, grep: str | None, level: str | None, follow: bool, runs: Path | None) -> None:
-    """Print everything that RUN printed.
+    r"""Print everything that RUN printed.
 
     \b
     labkit log last --level warning
@@ -208,8 +227,16 @@ def log(name: str, grep: str | None, level: str | None, follow: bool, runs: Path
 @click.argument("names", metavar="[RUN|NOTEBOOK]...", nargs=-1)
 @parameters_option
 @files_option
-@click.option("--rerun", type=click.Choice(["never", "stale", "always"]), default="never", show_default=True, help="Which notebooks to run again.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="The folder for the pages; default: reports/ in this lab.")
+@click.option(
+    "--rerun",
+    type=click.Choice(["never", "stale", "always"]),
+    default="never",
+    show_default=True,
+    help="Which notebooks to run again.",
+)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="The folder for the pages; default: reports/ in this lab."
+)
 @runs_option
 @click.pass_context
 def report(
@@ -221,10 +248,10 @@ def report(
     output: Path | None,
     runs: Path | None,
 ) -> None:
-    """Write HTML reports of runs or notebooks; without arguments of every notebook in notebooks/.
+    r"""Write HTML reports of runs or notebooks; without arguments of every notebook in notebooks/.
 
-    For a RUN its report.html is written anew. For a NOTEBOOK the newest finished run is rendered to reports/, and the notebook is
-    executed only if it has none.
+    For a RUN its report.html is written anew. For a NOTEBOOK the newest finished run is rendered to reports/, and the
+    notebook is executed only if it has none.
 
     \b
     labkit report
@@ -249,7 +276,7 @@ def report(
 @json_option
 @click.pass_context
 def doctor(ctx: click.Context, as_json: bool) -> None:
-    """Check this environment: versions, hardware, determinism, differences from the lock.
+    r"""Check this environment: versions, hardware, determinism, differences from the lock.
 
     \b
     labkit doctor

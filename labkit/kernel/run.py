@@ -123,8 +123,9 @@ class Run:
     def log(self, step: int, /, **metrics: float) -> None:
         """Records the metrics of one step.
 
-        They are safe from the death of this process when this returns. Accepted are numbers, NumPy scalars and 0-d tensors, NaN and
-        infinities too; anything else is left out, counted, and said once. Steps may repeat and go back.
+        They are safe from the death of this process when this returns. Accepted are numbers, NumPy scalars and 0-d
+        tensors, NaN and infinities too; anything else is left out, counted, and said once. Steps may repeat and go
+        back.
 
         Args:
             step: What the metrics belong to: a batch, an epoch.
@@ -141,14 +142,19 @@ class Run:
         self._refusals += 1
         if self._refusals == 1:
             shown = ", ".join(f"{name}={value!r:.40}" for name, value in metrics.items())
-            self.logger.warning("a metric is no number and was left out: step %r, %s (said once)", step, shown, stacklevel=3)
+            self.logger.warning(
+                "a metric is no number and was left out: step %r, %s (said once)", step, shown, stacklevel=3
+            )
 
-    def figure(self, name: str, data: Any, draw: Callable[[Any, Figure], object], *, size: tuple[float, float] = (8, 3.6)) -> Any:
+    def figure(
+        self, name: str, data: Any, draw: Callable[[Any, Figure], object], *, size: tuple[float, float] = (8, 3.6)
+    ) -> Any:
         """Saves raw data, draws a figure from what was saved, keeps the picture beside it, and shows it.
 
         Args:
             name: The figure's name, which becomes the files'.
-            data: A DataFrame or a mapping from names to arrays: `figures/NAME.csv` for columns of one length, else `NAME.npz`.
+            data: A DataFrame or a mapping from names to arrays: `figures/NAME.csv` for columns of one length, else
+                `NAME.npz`.
             draw: Called with the data as read back and an empty matplotlib figure to draw on.
             size: Width and height of the picture in inches.
 
@@ -170,7 +176,7 @@ class Run:
         return figures.shown(name, picture)
 
     def progress(self, iterable: Iterable[Any], description: str = "", total: int | None = None) -> Any:
-        """Goes through `iterable` with a progress bar: live in the notebook and in the shell, one final line in the log.
+        """Goes through `iterable` with a progress bar: live in notebook and shell, one final line in the log.
 
         Every item is also a step boundary, at which a stop request is acted on.
         """
@@ -179,7 +185,7 @@ class Run:
         return progress(
             _with_boundaries(iterable),
             description,
-            total=len(iterable) if total is None and hasattr(iterable, "__len__") else total,
+            total=_length(iterable) if total is None else total,
             write_live=_write_live,
             write_final=self._write_final,
             on_update=self._write_progress,
@@ -207,7 +213,7 @@ class Run:
             time.sleep(HEARTBEAT_S)
 
     def finish(self) -> None:
-        """Closes the run: what waits is written, modules and counts are recorded. Called by itself when the kernel closes."""
+        """Closes the run: what waits is written, modules and counts are recorded. The kernel's end calls it too."""
         if self._finished:
             return
         self._finished = True
@@ -302,6 +308,13 @@ def _is_plain(value: Any) -> bool:
     except TypeError:
         return False
     return True
+
+
+def _length(iterable: Any) -> int | None:
+    try:
+        return len(iterable)
+    except TypeError:
+        return None
 
 
 def _with_boundaries(iterable: Iterable[Any]) -> Iterator[Any]:

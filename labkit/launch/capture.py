@@ -1,9 +1,9 @@
 """Everything a kernel prints goes to the run's log first; the notebook gets a limited view of it.
 
-The log is the file behind descriptors 1 and 2, so output of subprocesses and of C code is in it with no thread between, up
-to the last byte before a crash. Python's own streams write to the same file and note which bytes were whose. A thread
-reads the file from behind and shows it in the notebook: all of a cell's first bytes, then, when the cell has ended, its
-last ones, with a note of what was left out. Nothing waits for the notebook.
+The log is the file behind descriptors 1 and 2, so output of subprocesses and of C code is in it with no thread between,
+up to the last byte before a crash. Python's own streams write to the same file and note which bytes were whose. A
+thread reads the file from behind and shows it in the notebook: all of a cell's first bytes, then, when the cell has
+ended, its last ones, with a note of what was left out. Nothing waits for the notebook.
 """
 
 from __future__ import annotations
@@ -78,6 +78,10 @@ class Capture:
             except Exception as error:  # the view may fail; the log and the cell go on
                 self.write(HIDDEN, f"labkit: the notebook's view stopped: {error!r}\n")
                 return
+
+    def stop_following(self) -> None:
+        """Ends the view; the log goes on."""
+        self._over.set()
 
     def show(self) -> None:
         """Shows new text, as long as the cell has not had its share."""
@@ -187,7 +191,7 @@ current: Capture | None = None  # the capture of this process
 class RunStream(OutStream):
     """A standard stream that writes to the log; ipykernel's own way of publishing serves for the view."""
 
-    def write(self, string: str) -> int:  # type: ignore[override]
+    def write(self, string: str) -> int:
         """Appends to the log at once."""
         if not isinstance(string, str):
             raise TypeError(f"write() argument must be str, not {type(string).__name__}")
@@ -234,11 +238,17 @@ def begin(path: str) -> Capture:
 def attach(shell: Any) -> None:
     """Connects the capture with a kernel's shell: streams, displays, and the end of each cell."""
     assert current is not None
-    streams = {"stdout": sys.stdout, "stderr": sys.stderr}
+    streams: dict[str, Any] = {"stdout": sys.stdout, "stderr": sys.stderr}
     current.follow(streams)
     shell.display_pub.register_hook(current.count_display)
     shell.displayhook.register_hook(current.count_display)
     shell.events.register("post_run_cell", lambda _: end_cell(streams))
+
+
+def end() -> None:
+    """Ends the notebook's view, whose channel is about to close; what is still printed goes to the log."""
+    if current is not None:
+        current.stop_following()
 
 
 def end_cell(streams: dict[str, Any]) -> None:

@@ -6,9 +6,9 @@ code, SIGTERM is a request, and closing runs every exit hook but skips the inter
 
 from __future__ import annotations
 
+import _io
 import atexit
 import gc
-import io
 import os
 import sys
 import threading
@@ -32,6 +32,7 @@ def main() -> None:
     if log:
         capture.attach(app.shell)
     app.start()
+    capture.end()
     leave(0)
 
 
@@ -69,13 +70,15 @@ def leave(code: int) -> None:
         threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
         for candidate in gc.get_objects():
-            if isinstance(candidate, io.IOBase):
+            if issubclass(
+                type(candidate), _io._IOBase
+            ):  # isinstance would ask lazy objects what they are, and load them
                 _flush(candidate)
     finally:
         os._exit(code)
 
 
-def _flush(file: io.IOBase) -> None:
+def _flush(file: Any) -> None:
     try:
         if not file.closed:
             file.flush()

@@ -22,10 +22,11 @@ from labkit.launch.kernel import LOG
 STOCK_LAUNCHERS = ("ipykernel_launcher", "ipykernel")
 
 
-class RunProvisioner(KernelProvisionerBase):  # type: ignore[misc]
+class RunProvisioner(KernelProvisionerBase):
     """Starts a kernel through a supervisor.
 
-    Beyond what Jupyter passes, `start_kernel` takes `run` (a run's directory), `attempt`, `log`, `grace_s` and `timeout_s`.
+    Beyond what Jupyter passes, `start_kernel` takes `run` (a run's directory), `attempt`, `log`, `grace_s` and
+    `timeout_s`.
     """
 
     channel: socket.socket | None = None

@@ -1,17 +1,18 @@
 """The supervisor: a small process that owns every process of a run.
 
-It is the kernel's parent and a child subreaper, so that whatever the kernel starts, detached or not, ends up below it. It
-holds a channel to the runner, the process that drives papermill. When the runner goes away, on a stop, or at the time limit
-it ends all of its descendants; last of all it writes the exit record.
+It is the kernel's parent and a child subreaper, so that whatever the kernel starts, detached or not, ends up below it.
+It holds a channel to the runner, the process that drives papermill. When the runner goes away, on a stop, or at the
+time limit it ends all of its descendants; last of all it writes the exit record.
 
     attached:  labkit run ── supervisor ── kernel ── workers        the runner starts the supervisor
-    detached:  supervisor ─┬─ runner                                the supervisor starts the runner and lives on its own
-                           └─ kernel ── workers
+    detached:  supervisor ─┬─ runner                                the supervisor starts the runner and lives on its
+                           own └─ kernel ── workers
 
 Both sides send JSON objects, a line each:
 
     to the supervisor    {"start": {...}}, {"signal": 2}, {"stop": "SIGTERM"}, {"outcome": {"status": "failed", ...}}
-    to the runner        {"started": {"pid": 12}}, {"refused": "why"}, {"stopping": "SIGTERM"}, {"exited": {"code": 0, "signal": null}}
+    to the runner        {"started": {"pid": 12}}, {"refused": "why"}, {"stopping": "SIGTERM"}, {"exited": {"code": 0,
+    "signal": null}}
 """
 
 from __future__ import annotations
@@ -286,7 +287,10 @@ class Supervisor:
         if outcome and not self._kernel_died():
             return str(outcome["status"]), str(outcome.get("reason") or "")
         if self.runner_lost and not outcome:
-            return "killed", f"its runner {self.runner.pid} went away (killed from outside?); the supervisor ended the rest"
+            return (
+                "killed",
+                f"its runner {self.runner.pid} went away (killed from outside?); the supervisor ended the rest",
+            )
         return "failed", self._why_kernel_ended()
 
     def _kernel_died(self) -> bool:

@@ -10,7 +10,7 @@ MARKS = ("requirements.lock", "pyproject.toml", "runs", ".git")
 
 
 def root(start: Path) -> Path:
-    """Returns the lab that `start` lies in: the nearest folder above with a lock, a project file, runs or git, else `start`."""
+    """Returns the lab that `start` lies in: the nearest folder with one of the MARKS, else `start` itself."""
     start = Path(os.path.abspath(start))
     for folder in (start, *start.parents):
         if any((folder / mark).exists() for mark in MARKS):

@@ -1,8 +1,8 @@
 """The metrics of a run: one line of strict JSON a step, appended by one system call.
 
-A line is `{"step": 12, "loss": 0.25, "t": 1763720100.123}`: the step, the numbers logged with it, and the time in seconds
-since the epoch, which the canonical form leaves out. Floats read back to the same bits. A line cut short by a crash or a
-full disk is skipped and counted by readers, wherever it stands.
+A line is `{"step": 12, "loss": 0.25, "t": 1763720100.123}`: the step, the numbers logged with it, and the time in
+seconds since the epoch, which the canonical form leaves out. Floats read back to the same bits. A line cut short by a
+crash or a full disk is skipped and counted by readers, wherever it stands.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ KEPT_BYTES = 32 * 2**20  # held in memory while the disk refuses writes
 class MetricsWriter:
     """Appends steps to a metrics file; never raises for what is logged or for what the disk does.
 
-    Accepted are integers, floats (NaN and infinities too), booleans and whatever offers `.item()` with such a value (NumPy
-    scalars, 0-d tensors). Anything else is refused: left out and counted. Steps may repeat and may go back; lines stay in
-    the order in which they were logged.
+    Accepted are integers, floats (NaN and infinities too), booleans and whatever offers `.item()` with such a value
+    (NumPy scalars, 0-d tensors). Anything else is refused: left out and counted. Steps may repeat and may go back;
+    lines stay in the order in which they were logged.
 
     Attributes:
         written: Lines on disk.

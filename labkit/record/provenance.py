@@ -25,8 +25,8 @@ MODULE_LIMIT_BYTES = 2**20
 def git_state(folder: Path) -> tuple[dict[str, Any], bytes]:
     """Returns the state of the repository that `folder` lies in, and its uncommitted changes as a patch.
 
-    The state has `commit`, `branch`, `dirty`, `patch_bytes` and `problem`, which says why something is unknown. A patch over
-    4 MiB is left out and its size recorded. Nothing of the repository's own configuration is executed.
+    The state has `commit`, `branch`, `dirty`, `patch_bytes` and `problem`, which says why something is unknown. A patch
+    over 4 MiB is left out and its size recorded. Nothing of the repository's own configuration is executed.
     """
     state: dict[str, Any] = {"commit": None, "branch": None, "dirty": None, "patch_bytes": 0, "problem": ""}
     try:
@@ -56,7 +56,11 @@ def _git(folder: Path, *arguments: str) -> bytes:
     env = os.environ | {"GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0"}
     try:
         done = subprocess.run(
-            [*command, "-C", str(folder), *arguments], env=env, capture_output=True, stdin=subprocess.DEVNULL, timeout=GIT_TIMEOUT_S
+            [*command, "-C", str(folder), *arguments],
+            env=env,
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            timeout=GIT_TIMEOUT_S,
         )
     except subprocess.TimeoutExpired:
         raise OSError(f"git {arguments[0]} took more than {GIT_TIMEOUT_S:g} s") from None
@@ -105,7 +109,11 @@ def first_party(lab: Path) -> dict[str, Path]:
 
 
 def _is_first_party(path: str, lab: str) -> bool:
-    return path.startswith(lab + os.sep) and not path.startswith(_installed()) and f"{os.sep}site-packages{os.sep}" not in path
+    return (
+        path.startswith(lab + os.sep)
+        and not path.startswith(_installed())
+        and f"{os.sep}site-packages{os.sep}" not in path
+    )
 
 
 @cache

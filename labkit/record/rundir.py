@@ -152,7 +152,7 @@ class RunDir:
         write_json(self.manifest, (read_json(self.manifest) or {}) | changes)
 
     def summarise(self) -> None:
-        """Writes the summary of the metrics into the manifest; where that fails, readers make their own from the metrics."""
+        """Writes the summary of the metrics into the manifest; where that fails, readers make their own."""
         try:
             self.update_manifest(summary=metrics.read(self.metrics).summary())
         except (OSError, FolderProblem):
@@ -278,8 +278,9 @@ def _folders(folder: Path) -> list[Path]:
 def find(text: str, runs: Path) -> RunDir:
     """Returns the run that `text` names.
 
-    A name is a path, an id or its suffix (`3f9a1c`), `last`, `NOTEBOOK@last`, or `NOTEBOOK@best:METRIC` (the highest; `best:-METRIC`
-    the lowest). Without a notebook, `best:METRIC` looks through all runs. Scratch runs answer to a path or an id only.
+    A name is a path, an id or its suffix (`3f9a1c`), `last`, `NOTEBOOK@last`, or `NOTEBOOK@best:METRIC` (the highest;
+    `best:-METRIC` the lowest). Without a notebook, `best:METRIC` looks through all runs. Scratch runs answer to a path
+    or an id only.
 
     Raises:
         RunNotFound: Nothing or more than one thing goes by that name; the message lists what is near.
@@ -291,7 +292,9 @@ def find(text: str, runs: Path) -> RunDir:
     runs_found = every(runs)
     if at or text == "last" or text.startswith("best:"):
         return _newest_or_best(text, notebook, wanted, [run for run in runs_found if SCRATCH not in run.path.parts])
-    matches = [run for run in runs_found if text and (run.id.endswith(text) or run.name == text or run.id.startswith(text))]
+    matches = [
+        run for run in runs_found if text and (run.id.endswith(text) or run.name == text or run.id.startswith(text))
+    ]
     if len(matches) == 1:
         return matches[0]
     if matches:

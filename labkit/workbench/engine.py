@@ -1,8 +1,8 @@
 """labkit's extension points for papermill: an engine, a client and an I/O handler.
 
-Stock papermill truncates the file that it overwrites, counts `sys.exit(0)` as success, adds cells on an error, fills braces
-in paths, and lets a finished cell time out under much output. Here a save goes beside and is renamed, a cell's end decides,
-the notebook keeps its cells, and output is limited where it is made, in the kernel.
+Stock papermill truncates the file that it overwrites, counts `sys.exit(0)` as success, adds cells on an error, fills
+braces in paths, and lets a finished cell time out under much output. Here a save goes beside and is renamed, a cell's
+end decides, the notebook keeps its cells, and output is limited where it is made, in the kernel.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _path(text: str) -> Path:
     return Path(unquote(text.removeprefix(SCHEME)))
 
 
-class Manager(NotebookExecutionManager):  # type: ignore[misc]
+class Manager(NotebookExecutionManager):
     """Papermill's book-keeping, saving at most every two seconds: a notebook full of figures takes long to write."""
 
     def save(self, **kwargs: Any) -> None:
@@ -71,7 +71,7 @@ class Manager(NotebookExecutionManager):  # type: ignore[misc]
         super().save()
 
 
-class RunEngine(Engine):  # type: ignore[misc]
+class RunEngine(Engine):
     """Executes a notebook against the kernel of a run that has been started already."""
 
     @classmethod
@@ -87,16 +87,24 @@ class RunEngine(Engine):  # type: ignore[misc]
         return manager.nb
 
     @classmethod
-    def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, *, km: Any, on_cell: Any, outcome: dict[str, Any], **_: Any) -> None:
+    def execute_managed_notebook(
+        cls, nb_man: Any, kernel_name: str, *, km: Any, on_cell: Any, outcome: dict[str, Any], **_: Any
+    ) -> None:
         """Executes the cells; what came of it is put into `outcome`."""
         client = RunClient(
-            nb_man, km=km, raise_on_iopub_timeout=False, iopub_timeout=60, timeout=None, kernel_name=kernel_name, coalesce_streams=True
+            nb_man,
+            km=km,
+            raise_on_iopub_timeout=False,
+            iopub_timeout=60,
+            timeout=None,
+            kernel_name=kernel_name,
+            coalesce_streams=True,
         )
         client.on_cell = on_cell
         outcome |= client.run()
 
 
-class RunClient(PapermillNotebookClient):  # type: ignore[misc]
+class RunClient(PapermillNotebookClient):
     """An nbclient that says how it went instead of raising."""
 
     on_cell: Any = None
@@ -146,7 +154,11 @@ class RunClient(PapermillNotebookClient):  # type: ignore[misc]
         facts = {"cell": index + 1, "cell_id": cell.get("id", ""), "ename": error.ename, "evalue": error.evalue[:2000]}
         name = f" ({cell['id']})" if cell.get("id") else ""
         if error.ename == "SystemExit":
-            return {"status": "failed", "reason": f"cell {index + 1}{name} called sys.exit({error.evalue})", "error": facts}
+            return {
+                "status": "failed",
+                "reason": f"cell {index + 1}{name} called sys.exit({error.evalue})",
+                "error": facts,
+            }
         text = " ".join(f"{error.ename}: {error.evalue}".split())
         return {"status": "failed", "reason": f"cell {index + 1}{name} raised {text:.300}", "error": facts}
 

@@ -1,7 +1,7 @@
 """One notebook, from a request to a run directory with everything in it.
 
-`prepare` refuses what cannot work and makes the directory; `execute` starts a supervised kernel in it, drives papermill, and
-closes the run. Between the two nothing can be lost: whatever happens later happens inside the directory.
+`prepare` refuses what cannot work and makes the directory; `execute` starts a supervised kernel in it, drives
+papermill, and closes the run. Between the two nothing can be lost: whatever happens later happens inside the directory.
 """
 
 from __future__ import annotations
@@ -83,7 +83,8 @@ def prepare(
     """Checks a request and makes the directory of its run.
 
     Raises:
-        BadInput: The notebook, a parameter, the kernel or the folder of runs cannot be used. Nothing was started or left over.
+        BadInput: The notebook, a parameter, the kernel or the folder of runs cannot be used. Nothing was started or
+            left over.
     """
     path = Path(os.path.abspath(path))
     source = notebook.read(path)
@@ -130,7 +131,8 @@ def _check_kernel(name: str) -> None:
 def execute(job: Job, progress: Progress | None = None) -> Status:
     """Executes a prepared run to its end, whatever that is, and returns its status.
 
-    Blocks. SIGTERM, SIGINT, SIGHUP and SIGUSR1 to this process stop the run at its next step boundary; a second SIGINT at once.
+    Blocks. SIGTERM, SIGINT, SIGHUP and SIGUSR1 to this process stop the run at its next step boundary; a second SIGINT
+    at once.
     """
     progress = progress or Progress()
     run = job.directory
@@ -192,7 +194,11 @@ class _EntryPoint(metadata.EntryPoint):
 
 def kernel_environment(run: RunDir) -> dict[str, str]:
     """Returns the environment of a run's kernel: this process's, with what must be set before Python starts."""
-    env = {name: value for name, value in os.environ.items() if name not in ("JPY_PARENT_PID", "JPY_SESSION_NAME", supervise.CHANNEL)}
+    env = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("JPY_PARENT_PID", "JPY_SESSION_NAME", supervise.CHANNEL)
+    }
     env.setdefault("PYTHONHASHSEED", "0")
     env.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     env.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # a debugger's warning would head every log
@@ -285,7 +291,7 @@ def _stopped_by_signals(provisioner: Any, progress: Progress) -> Iterator[None]:
         provisioner.send({"stop": name})
 
     earlier: dict[int, Any] = {}
-    for number in SIGNALS:
+    for number in map(int, SIGNALS):
         if not (number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN):  # nohup
             earlier[number] = signal.signal(number, stop)
     try:

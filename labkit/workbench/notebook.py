@@ -52,7 +52,10 @@ class Notebook:
     def language(self) -> str:
         """The language of its code cells."""
         spec, info = self.content["metadata"].get("kernelspec"), self.content["metadata"].get("language_info")
-        for found in (spec.get("language") if isinstance(spec, dict) else None, info.get("name") if isinstance(info, dict) else None):
+        for found in (
+            spec.get("language") if isinstance(spec, dict) else None,
+            info.get("name") if isinstance(info, dict) else None,
+        ):
             if isinstance(found, str):
                 return found
         return "python"
@@ -67,7 +70,7 @@ class Notebook:
 
     @property
     def sha256(self) -> str:
-        """A fingerprint of everything that decides what runs: types and sources of the cells, not outputs or metadata."""
+        """A fingerprint of what decides what runs: types and sources of the cells, not outputs or metadata."""
         sources = [(cell["cell_type"], cell["source"]) for cell in self.cells]
         return hashlib.sha256(dumps(sources)).hexdigest()
 
@@ -84,14 +87,18 @@ class Notebook:
         ]
         if len(tagged) > 1:
             numbers = ", ".join(str(number) for number, _ in tagged)
-            raise NotebookProblem(f"{self.path}: cells {numbers} are all tagged `parameters`; keep the tag on one of them")
+            raise NotebookProblem(
+                f"{self.path}: cells {numbers} are all tagged `parameters`; keep the tag on one of them"
+            )
         if not tagged:
             return []
         number, cell = tagged[0]
         try:
             return declared(cell["source"])
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            raise NotebookProblem(f"{self.path}: cell {number}, tagged `parameters`, is not plain Python: {error}") from error
+            raise NotebookProblem(
+                f"{self.path}: cell {number}, tagged `parameters`, is not plain Python: {error}"
+            ) from error
 
     def dumps(self) -> bytes:
         """Returns the notebook as a file's content."""
@@ -129,8 +136,8 @@ def _bytes(path: Path) -> bytes:
         size = path.stat().st_size
         if size > LIMIT_BYTES:
             raise NotebookProblem(
-                f"{path} has {size / 2**20:.0f} MiB, more than the {LIMIT_BYTES / 2**20:.0f} MiB that are read; clear its outputs"
-                " (jupyter nbconvert --clear-output --inplace)"
+                f"{path} has {size / 2**20:.0f} MiB, more than the {LIMIT_BYTES / 2**20:.0f} MiB that are read;"
+                " clear its outputs (jupyter nbconvert --clear-output --inplace)"
             )
         return path.read_bytes()
     except (OSError, ValueError) as error:
@@ -154,7 +161,8 @@ def _check(path: Path, content: Any) -> None:
     version = content["nbformat"]
     if version != 4:
         raise NotebookProblem(
-            f"{path} is in notebook format {version!r}; labkit runs format 4 (jupyter nbconvert --to notebook converts it)"
+            f"{path} is in notebook format {version!r}; labkit runs format 4"
+            " (jupyter nbconvert --to notebook converts it)"
         )
     cells = content.get("cells")
     if not isinstance(cells, list) or not isinstance(content.get("metadata", {}), dict):
@@ -185,7 +193,10 @@ def _without_outputs(content: dict[str, Any]) -> dict[str, Any]:
     cells = []
     for cell in content["cells"]:
         source = cell["source"]
-        plain = cell | {"source": source if isinstance(source, str) else "".join(source), "metadata": dict(cell.get("metadata", {}))}
+        plain = cell | {
+            "source": source if isinstance(source, str) else "".join(source),
+            "metadata": dict(cell.get("metadata", {})),
+        }
         plain["metadata"].pop("papermill", None)
         plain["metadata"].pop("execution", None)
         if cell["cell_type"] == "code":

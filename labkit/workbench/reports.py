@@ -1,6 +1,7 @@
 """The reports of a lab: for each notebook the page of its newest finished run, and an index of them all.
 
-A notebook is executed only when it has no such run, or when asked. A page that is up to date is left as it is, which takes no
+A notebook is executed only when it has no such run, or when asked. A page that is up to date is left as it is, which
+takes no
 time: its first bytes say what it was made from.
 """
 
@@ -116,7 +117,7 @@ def _current_page(
 
 
 def choose(source: notebook.Notebook, root: Path, runs: Path, output: Path, given: dict[str, Any]) -> Page:
-    """Returns a notebook's page with the newest run that may stand for it: finished, full, and with the parameters given."""
+    """Returns a notebook's page with the newest run that may stand for it: finished, full, as the parameters ask."""
     declared = source.parameters()
     values = params.resolve(declared, given, source.path.name)
     inside = os.path.relpath(source.path, root)
@@ -144,7 +145,7 @@ def stale_reasons(source: notebook.Notebook, root: Path, run: RunDir, manifest: 
     """Returns in what a run differs from what the notebook would do now; nothing where it does not."""
     reasons = []
     declared = source.parameters()
-    now = params.effective(declared, {name: value for name, value in manifest["given"].items()})
+    now = params.effective(declared, manifest["given"])
     for name, value in now.items():
         then = manifest["parameters"].get(name)
         if then != value:

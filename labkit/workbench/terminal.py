@@ -45,7 +45,7 @@ def print_json(value: Any) -> None:
 
 @contextmanager
 def live_line(run: RunDir, progress: Progress, *, quiet: bool) -> Iterator[None]:
-    """Shows one line that follows a run: cell, epoch, loss, time left. Elsewhere than in a terminal, where it starts."""
+    """Shows one line that follows a run: cell, epoch, loss, time left. Outside of a terminal, only its name."""
     from rich.console import Console
 
     console = Console(stderr=True, highlight=False)
@@ -144,7 +144,9 @@ def facts(run: RunDir) -> dict[str, Any]:
     }
 
 
-def rows(folder: Path, notebook: str | None, state: str | None, count: int | None, *, scratch: bool) -> list[dict[str, Any]]:
+def rows(
+    folder: Path, notebook: str | None, state: str | None, count: int | None, *, scratch: bool
+) -> list[dict[str, Any]]:
     """Returns the runs that a list shows, oldest first; a damaged one is shown as far as it can be read."""
     found: list[dict[str, Any]] = []
     for run in reversed(every(folder)):
@@ -219,13 +221,27 @@ def print_rows(found: list[dict[str, Any]], folder: Path) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("notebook", "id", "status", "started", "took", "metrics", "given"):
         fold = title in ("metrics", "given")
-        table.add_column(title, no_wrap=not fold, overflow="fold" if fold else "ellipsis", justify="right" if title == "took" else "left")
+        table.add_column(
+            title,
+            no_wrap=not fold,
+            overflow="fold" if fold else "ellipsis",
+            justify="right" if title == "took" else "left",
+        )
     for row in found:
         given = "  ".join(f"{name}={value}" for name, value in row["given"].items())
         state = Text(row["status"], style=COLOURS.get(row["status"], ""))
         labels = f" ({', '.join(map(str, row['labels']))})" if row["labels"] else ""
-        cells = (row["id"][-6:], state + labels, local_time(row["created"]), seconds(row["duration_s"]), main_metrics(row["metrics"], 2), given)
-        table.add_row(Text(row["notebook"]), *(cell if isinstance(cell, Text) else Text(printable(cell)) for cell in cells))
+        cells = (
+            row["id"][-6:],
+            state + labels,
+            local_time(row["created"]),
+            seconds(row["duration_s"]),
+            main_metrics(row["metrics"], 2),
+            given,
+        )
+        table.add_row(
+            Text(row["notebook"]), *(cell if isinstance(cell, Text) else Text(printable(cell)) for cell in cells)
+        )
     console.print(table)
 
 
@@ -265,10 +281,19 @@ def print_facts(found: dict[str, Any]) -> None:
 
 def _described(found: dict[str, Any]) -> dict[str, str]:
     given = found.get("given") or {}
-    marked = {name: f"{name}={value}{' (given)' if name in given else ''}" for name, value in (found.get("parameters") or {}).items()}
+    marked = {
+        name: f"{name}={value}{' (given)' if name in given else ''}"
+        for name, value in (found.get("parameters") or {}).items()
+    }
     git = found.get("git") or {}
     counts = found.get("counts") or {}
-    lost = [f"{kind} {what}: {entry[what]}" for kind, entry in counts.items() if isinstance(entry, dict) for what in ("refused", "lost") if entry.get(what)]
+    lost = [
+        f"{kind} {what}: {entry[what]}"
+        for kind, entry in counts.items()
+        if isinstance(entry, dict)
+        for what in ("refused", "lost")
+        if entry.get(what)
+    ]
     return {
         "reason": found["reason"],
         "problem": found["problem"],
@@ -278,11 +303,18 @@ def _described(found: dict[str, Any]) -> dict[str, str]:
         "by": f"{found.get('author') or found.get('user') or ''} on {found.get('host') or '?'}",
         "labels": ", ".join(map(str, found.get("labels") or [])),
         "parameters": "  ".join(marked.values()),
-        "commit": f"{git.get('commit') or git.get('problem') or 'unknown'}{' with uncommitted changes' if git.get('dirty') else ''}" if git else "",
+        "commit": _commit(git),
         "lost": ", ".join(lost),
         "left behind": ", ".join(found["left"]),
         "path": found["path"],
     }
+
+
+def _commit(git: dict[str, Any]) -> str:
+    if not git:
+        return ""
+    dirty = " with uncommitted changes" if git.get("dirty") else ""
+    return f"{git.get('commit') or git.get('problem') or 'unknown'}{dirty}"
 
 
 def _print_metrics(console: Any, summary: dict[str, Any]) -> None:
@@ -303,7 +335,7 @@ def _print_metrics(console: Any, summary: dict[str, Any]) -> None:
 
 
 def doctor(as_json: bool) -> int:
-    """Runs the environment check in a process of its own, since it loads torch, prints it, and returns the exit status."""
+    """Prints the environment check, made in a process of its own since it loads torch; returns the exit status."""
     command = [sys.executable, "-m", "labkit.kernel.environment", *(["--json"] if as_json else [])]
     if not as_json and sys.stdout.isatty():
         command.append("--colour")
