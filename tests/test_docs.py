@@ -40,11 +40,8 @@ def test_every_command_and_option_in_the_documents_exists(name: str):
     for line in code(read(name)):
         for command, rest in re.findall(r"(?:^|\s)labkit ([a-z]+)([^|;&#\n]*)", line):
             assert command in main.commands, line
-            known = {
-                text
-                for option in main.commands[command].params
-                for text in option.opts + option.secondary_opts
-            }
+            options = main.commands[command].params
+            known = {text for option in options for text in option.opts + option.secondary_opts}
             assert set(OPTION.findall(rest)) <= known | {"--help"}, line
 
 
@@ -52,10 +49,8 @@ def test_every_command_is_in_the_readme_and_shows_an_example_in_its_help():
     named = {command for line in code(read("README.md")) for command in re.findall(r"^labkit ([a-z]+)", line)}
     for name, command in main.commands.items():
         assert name in named
-        assert (
-            f"labkit {name}"
-            in command.get_help(click.Context(command)).split("Options:")[0].partition("\n")[2]
-        )
+        description = command.get_help(click.Context(command)).split("Options:")[0]
+        assert f"labkit {name}" in description.partition("\n")[2]
 
 
 def test_every_target_is_in_a_document():
@@ -73,11 +68,7 @@ def test_links_point_to_files_that_exist(name: str):
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_names_of_labkit_in_the_documents_exist(name: str):
-    named = {
-        attribute
-        for line in code(read(name))
-        for attribute in re.findall(r"\blabkit\.([a-z_]+)\b(?!/)", line)
-    }
+    named = {attribute for line in code(read(name)) for attribute in re.findall(r"\blabkit\.([a-z_]+)\b(?!/)", line)}
     assert {attribute for attribute in named if not hasattr(labkit, attribute)} == set()
 
 
