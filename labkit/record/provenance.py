@@ -8,6 +8,7 @@ from __future__ import annotations
 import getpass
 import hashlib
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,10 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from labkit import __version__
+from labkit.record.files import now
+from labkit.record.process import host
 
 GIT_TIMEOUT_S = 2.0
 PATCH_LIMIT_BYTES = 4 * 2**20
@@ -84,6 +89,22 @@ def user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return ""
+
+
+def basics() -> dict[str, Any]:
+    """Returns what can be said of this environment without loading PyTorch; a notebook's own check says more."""
+    try:
+        torch: str | None = metadata.version("torch")
+    except metadata.PackageNotFoundError:
+        torch = None
+    return {
+        "time": now(),
+        "host": host(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "torch": torch,
+        "labkit": __version__,
+    }
 
 
 def packages() -> list[str]:

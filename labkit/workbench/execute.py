@@ -21,7 +21,7 @@ from typing import Any
 from labkit.errors import BadInput, KernelProblem
 from labkit.launch import supervise
 from labkit.record import lab, provenance
-from labkit.record.files import iso, read_json, write_atomic, write_json
+from labkit.record.files import dumps, iso, read_json, write_atomic, write_json
 from labkit.record.process import Process, descendants
 from labkit.record.rundir import RunDir, create
 from labkit.record.status import Status, status
@@ -110,6 +110,7 @@ def prepare(
     }
     files: dict[str, bytes | str] = {
         "params.yaml": params.yaml_text(effective),
+        "environment.json": dumps(provenance.basics(), pretty=True),
         "source/notebook.ipynb": source.dumps(),
         "notebook.ipynb": source.dumps(),
     }
