@@ -59,8 +59,8 @@ def _unknown(name: Any, known: dict[str, Parameter], where: str) -> str:
     if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
         return f"{name!r:.80} is not a name that a parameter can have; {where} declares {', '.join(known)}"
     near = difflib.get_close_matches(name.upper(), [key.upper() for key in known], 1, 0.6)
-    hint = next((f"; did you mean {key}?" for key in known if near and key.upper() == near[0]), "")
-    return f"{where} has no parameter {name!r:.80}{hint} It declares {', '.join(known)}"
+    hint = next((f", did you mean {key}?" for key in known if near and key.upper() == near[0]), "")
+    return f"{where} has no parameter {name!r:.80}{hint or '.'} It declares {', '.join(known)}"
 
 
 class Raw(str):

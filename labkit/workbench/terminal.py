@@ -71,7 +71,7 @@ def _line(run: RunDir, progress: Progress) -> Text:
     newest = last_metrics(run.metrics)
     parts += [f"{name} {number(value)}" for name, value in newest.items() if name not in ("step", "t")][:3]
     parts.append(seconds(time.time() - progress.began))
-    if isinstance(bar.get("left_s"), (int, float)):
+    if isinstance(bar.get("left_s"), (int, float)) and bar["left_s"] > 0:
         parts.append(f"{seconds(bar['left_s'])} left")
     if progress.stopping:
         parts.append("stopping at the next step; Ctrl-C again stops at once")
@@ -220,13 +220,8 @@ def print_rows(found: list[dict[str, Any]], folder: Path) -> None:
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("notebook", "id", "status", "started", "took", "metrics", "given"):
-        fold = title in ("metrics", "given")
-        table.add_column(
-            title,
-            no_wrap=not fold,
-            overflow="fold" if fold else "ellipsis",
-            justify="right" if title == "took" else "left",
-        )
+        table.add_column(title, no_wrap=title != "given", justify="right" if title == "took" else "left")
+    table.columns[5].min_width = 20
     for row in found:
         given = "  ".join(f"{name}={value}" for name, value in row["given"].items())
         state = Text(row["status"], style=COLOURS.get(row["status"], ""))
@@ -253,7 +248,7 @@ def printable(text: str) -> str:
 def local_time(text: Any) -> str:
     """Returns a recorded time as this machine's clock shows it."""
     try:
-        return datetime.fromisoformat(str(text)).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        return datetime.fromisoformat(str(text)).astimezone().strftime("%Y-%m-%d %H:%M")
     except ValueError:
         return ""
 
