@@ -167,9 +167,7 @@ def test_mamba_makes_the_environment_from_environment_yml_where_it_is_found(smal
 def test_make_alone_lists_every_target_a_line_each():
     text = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.search(r"^\.PHONY: (.+)$", text, re.M)[1].split())
-    listed = subprocess.run(
-        ["make"], cwd=ROOT, env=plain_environment(), text=True, capture_output=True, check=True
-    )
+    listed = subprocess.run(["make"], cwd=ROOT, env=plain_environment(), text=True, capture_output=True, check=True)
     lines = listed.stdout.splitlines()
     assert {line.split()[1] for line in lines} == targets
     assert len(lines) == len(targets)
@@ -199,9 +197,7 @@ def test_make_hands_paths_and_values_to_labkit_as_they_were_typed(
     shutil.copy(ROOT / "scripts" / "labkit_options.py", tmp_path / "scripts")
     # In place of the set-up, and of labkit a program that says what it was given.
     (tmp_path / "scripts" / "environment.sh").write_text('PATH="$PWD:$PATH" exec "$@"\n')
-    (tmp_path / "labkit").write_text(
-        f"#!{sys.executable}\nimport json, sys\nprint(json.dumps(sys.argv[1:]))\n"
-    )
+    (tmp_path / "labkit").write_text(f"#!{sys.executable}\nimport json, sys\nprint(json.dumps(sys.argv[1:]))\n")
     (tmp_path / "labkit").chmod(0o755)
     said = subprocess.run(
         ["make", "report", *given], cwd=tmp_path, env=plain_environment(), text=True, capture_output=True

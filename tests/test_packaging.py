@@ -24,13 +24,9 @@ def installed_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (wheel,) = folder.glob("labkit-*.whl")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True)
     python = folder / "venv" / "bin" / "python"
-    subprocess.run(
-        [*pip, "--python", python, "install", "--quiet", "--no-deps", "--no-index", wheel], check=True
-    )
+    subprocess.run([*pip, "--python", python, "install", "--quiet", "--no-deps", "--no-index", wheel], check=True)
     (site,) = folder.glob("venv/lib/python3*/site-packages")
-    (site / "dependencies.pth").write_text(
-        f"{sysconfig.get_path('purelib')}\n"
-    )  # after the wheel on the path
+    (site / "dependencies.pth").write_text(f"{sysconfig.get_path('purelib')}\n")  # after the wheel on the path
     shutil.rmtree(folder / "venv" / "share", ignore_errors=True)
     (folder / "venv" / "share").symlink_to(Path(sys.prefix) / "share")  # nbconvert's own templates
     return folder / "venv"
@@ -55,9 +51,7 @@ def test_every_command_works_from_the_wheel_beside_nothing_but_a_notebook(
     installed_wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     where = tmp_path / "only a notebook"
-    monkeypatch.chdir(
-        write(where / "tiny.ipynb", markdown("# Tiny"), parameters("N: int = 3"), "print(N)").parent
-    )
+    monkeypatch.chdir(write(where / "tiny.ipynb", markdown("# Tiny"), parameters("N: int = 3"), "print(N)").parent)
 
     def labkit(*arguments: str) -> str:
         said = subprocess.run(
