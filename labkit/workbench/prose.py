@@ -67,7 +67,7 @@ class _Inline(MathInlineParser):  # type: ignore[misc]
     """Jupyter's reading of mathematics, but for prices: in `$5 and $10` nothing is a formula."""
 
     SPECIFICATION = MathInlineParser.SPECIFICATION | {
-        "inline_math_tex": r"(?<![$\\])\$(?P<math_inline_tex>(?:[^$\\]|\\.)+?)\$(?![$\d])"
+        "inline_math_tex": r"(?<![$\\])\$(?P<math_inline_tex>(?! )(?:[^$\\]|\\.)+?(?<! )| (?:[^$\\]|\\.)+? )\$(?![$\d])"
     }
 
 
@@ -83,7 +83,7 @@ class _Renderer(IPythonRenderer):  # type: ignore[misc]
         return f"<pre><code>{highlighted(code, (info or '').strip().split(' ')[0])}</code></pre>\n"
 
     def heading(self, text: str, level: int, **attrs: Any) -> str:
-        shown = Markup(sanitise.html(re.sub(r"<math.*?</math>", "…", text, flags=re.DOTALL)) or "").striptags()
+        shown = (sanitise.html(text) or Markup("")).striptags()
         name = self._prose.anchor(shown)
         self._prose.headings.append(Heading(level, shown, sanitise.PREFIX + name))
         return f'<h{level} id="{escape(name)}">{text}</h{level}>\n'

@@ -1,0 +1,182 @@
+"""A notebook as the parts of a page: cells, headings, the question and the conclusion. Damaged cells become text."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from markupsafe import Markup
+
+from labkit.record.files import read_regular
+from labkit.record.rundir import RunDir
+from labkit.workbench import sanitise
+from labkit.workbench.console import console
+from labkit.workbench.curves import curve
+from labkit.workbench.facts import Facts, inside
+from labkit.workbench.outputs import Output, outputs
+from labkit.workbench.prose import Heading, Prose, highlighted
+from labkit.workbench.sanitise import text_of
+
+CURVES = 12  # metrics whose course is drawn
+LEFT_FIGURES = 20
+_HEADING = re.compile(r"^ {0,3}(#{1,6})[ \t]+(.*?)[ \t]*#*[ \t]*$", re.MULTILINE)
+_SETEXT = re.compile(r"\A\s*([^\n#>*-][^\n]*)\n=+[ \t]*$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell on the page; `kind` is `prose`, `code` or `raw`."""
+
+    kind: str
+    body: Markup
+    outputs: tuple[Output, ...] = ()
+    count: str = ""
+    lines: int = 0
+    failed: bool = False
+
+
+@dataclass
+class Document:
+    """Everything that stands on a page."""
+
+    title: str
+    facts: Facts
+    language: str = ""
+    question: Markup = Markup("")
+    conclusion: Markup = Markup("")
+    cells: list[Cell] = field(default_factory=list)
+    headings: list[Heading] = field(default_factory=list)
+    formulas: int = 0
+    formulas_as_source: int = 0
+
+    @property
+    def contents(self) -> list[Heading]:
+        """Headings of the first three levels."""
+        return [heading for heading in self.headings if heading.level <= 3 and heading.text]
+
+    @property
+    def curves(self) -> dict[str, Markup]:
+        """The courses of the first metrics."""
+        drawn = ((metric.name, curve(metric.values, metric.name)) for metric in self.facts.metrics[:CURVES])
+        return {name: picture for name, picture in drawn if picture is not None}
+
+    def add_what_is_left(self, run: RunDir) -> None:
+        """Adds the figures and the end of the log, for a run whose notebook cannot be shown."""
+        try:
+            pictures = sorted(path for path in run.figures.iterdir() if path.suffix == ".png")[:LEFT_FIGURES]
+        except OSError:
+            pictures = []
+        for path in pictures:
+            data = read_regular(inside(run, path), 10 * 2**20) if inside(run, run.figures) == run.figures else None
+            picture = sanitise.image("image/png", base64.b64encode(data).decode(), path.stem) if data else None
+            if picture is not None:
+                body = Markup('<div class="picture">{}<p>{}</p></div>').format(picture, path.name)
+                self.cells.append(Cell("prose", body))
+        log = read_regular(inside(run, run.log), 64 * 2**20)
+        if log:
+            end = console(log[-20_000:].decode("utf-8", "replace"))
+            self.cells.append(Cell("raw", Markup("<h2>The end of the log</h2><pre>{}</pre>").format(end)))
+
+
+def parse(data: bytes) -> tuple[Any, str]:
+    """Returns the notebook in these bytes, and what is wrong with it; one of them is empty."""
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        return None, f"the executed notebook (notebook.ipynb) is not JSON: {error}"
+    if not isinstance(content, dict) or not isinstance(content.get("cells"), list):
+        return None, "the executed notebook (notebook.ipynb) is no notebook of format 4"
+    return content, ""
+
+
+def document(content: Any, facts: Facts, name: str = "") -> Document:
+    """Returns the parts of a page.
+
+    Args:
+        content: The notebook; any damaged part of it becomes text or is left out.
+        facts: What is known of the run.
+        name: Stands for the title where there is none.
+    """
+    content = content if isinstance(content, dict) else {}
+    cells = [cell for cell in content.get("cells") or [] if isinstance(cell, dict)]
+    title = _first_heading(cells)
+    made = Document(facts.title or title or name or "Notebook", facts, _language(content))
+    aside = Prose()  # what is repeated on the first screen counts once, below
+    goal, conclusion = _section(cells, "goal"), _section(cells, "conclusion")
+    made.question = aside.render(_first_paragraph(goal)) if goal else Markup("")
+    made.conclusion = aside.render(conclusion) if conclusion else Markup("")
+    prose = Prose()
+    for number, cell in enumerate(cells, 1):
+        made.cells += _cell(cell, number, prose, made, title)
+    made.headings = prose.headings
+    made.formulas, made.formulas_as_source = prose.formulas.shown, prose.formulas.as_source
+    return made
+
+
+def _cell(cell: dict[str, Any], number: int, prose: Prose, made: Document, title: str) -> Iterator[Cell]:
+    source = text_of(cell.get("source"))
+    if cell.get("cell_type") == "markdown":
+        if title and title == made.title and not prose.headings:
+            source = _without_title(source, title)  # it stands at the top of the page
+        if source.strip():
+            yield Cell("prose", prose.render(source, cell.get("attachments")))
+    elif cell.get("cell_type") == "code":
+        count = cell.get("execution_count")
+        found = tuple(outputs(cell, f"cell {number}", prose.formulas))
+        code = highlighted(source.rstrip("\n"), made.language) if source.strip() else Markup("")
+        failed = any(output.kind == "error" for output in found)
+        if code or found:
+            shown = str(count) if isinstance(count, int) else ""
+            yield Cell("code", code, found, shown, source.count("\n") + 1, failed)
+    elif source.strip():
+        yield Cell("raw", Markup("<pre>{}</pre>").format(console(source)))
+
+
+def _language(content: dict[str, Any]) -> str:
+    about = content.get("metadata")
+    info = about.get("language_info") if isinstance(about, dict) else None
+    name = info.get("name") if isinstance(info, dict) else None
+    return name if isinstance(name, str) else "python"
+
+
+def _markdown(cells: list[dict[str, Any]]) -> Iterator[str]:
+    return (text_of(cell.get("source")) for cell in cells if cell.get("cell_type") == "markdown")
+
+
+def _first_heading(cells: list[dict[str, Any]]) -> str:
+    for source in _markdown(cells):
+        found = _HEADING.search(source)
+        underlined = _SETEXT.search(source)
+        if underlined and not (found and found.start() < underlined.start()):
+            return underlined[1].strip()
+        if found:
+            return re.sub(r"[*_`]", "", found[2]).strip()
+    return ""
+
+
+def _without_title(source: str, title: str) -> str:
+    for pattern, group in ((_SETEXT, 1), (_HEADING, 2)):
+        found = pattern.search(source)
+        is_first = found is not None and not source[: found.start()].strip()
+        if found and is_first and re.sub(r"[*_`]", "", found[group]).strip() == title and (group == 1 or found[1] == "#"):
+            return source[found.end() :]
+    return source
+
+
+def _section(cells: list[dict[str, Any]], name: str) -> str:
+    """Returns the Markdown below the heading that names a section, up to the next heading in the same cell."""
+    for source in _markdown(cells):
+        for found in _HEADING.finditer(source):
+            if re.fullmatch(rf"[\d.\s]*{name}\b.{{0,40}}", found[2], re.IGNORECASE):
+                rest = source[found.end() :]
+                following = _HEADING.search(rest)
+                return (rest[: following.start()] if following else rest).strip()[:4000]
+    return ""
+
+
+def _first_paragraph(text: str) -> str:
+    return re.split(r"\n\s*\n", text.strip(), maxsplit=1)[0]

@@ -1,0 +1,306 @@
+"""What the first screen of a report says about its run, read from whatever of the record is there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from labkit.errors import FolderProblem
+from labkit.record import metrics as recorded_metrics
+from labkit.record.files import read_json
+from labkit.record.rundir import RunDir
+from labkit.record.status import status
+
+STATES = {  # state: how grave it is, and how a reader is told
+    "finished": ("good", "finished"),
+    "failed": ("bad", "This run failed."),
+    "killed": ("bad", "This run was killed."),
+    "timeout": ("bad", "This run reached its time limit."),
+    "interrupted": ("warn", "This run was interrupted."),
+    "unknown": ("warn", "What became of this run is not known."),
+    "running": ("info", "This run had not ended when this page was made."),
+    "queued": ("info", "This run had not started when this page was made."),
+}
+LABELS = {
+    "debug": "Debug run: small data and few steps, no result.",
+    "stand-in": "Stand-in data: the numbers say nothing about the real data.",
+    "explored": "Explored by hand: cells ran out of order or were changed, so running the notebook may give something else.",
+}
+MAIN_NUMBERS = 4
+LONGEST_VALUE = 300  # characters of a parameter or reason
+
+
+@dataclass(frozen=True)
+class Band:
+    """A line across the top of the page: `bad`, `warn` or `info`, and what there is to say."""
+
+    grade: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric: its last, lowest and highest value as text, and its course."""
+
+    name: str
+    last: str
+    lowest: str
+    highest: str
+    count: int
+    values: Sequence[float] = ()
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter as text, and whether it was given for this run."""
+
+    name: str
+    value: str
+    given: bool
+
+
+@dataclass
+class Facts:
+    """What is known of one run; empty where nothing is.
+
+    Attributes:
+        title: The experiment's name.
+        state: One of the states of a run; empty for a notebook without one.
+        bands: What a reader must know before any number.
+        metrics: All metrics, the main ones first.
+        parameters: In the notebook's order.
+        about: Names and values of the summary: author, date, hardware.
+        details: Names and values of the environment, for the end of the page.
+        problems: Parts of the record that could not be read.
+    """
+
+    title: str = ""
+    state: str = ""
+    bands: list[Band] = field(default_factory=list)
+    metrics: list[Metric] = field(default_factory=list)
+    parameters: list[Parameter] = field(default_factory=list)
+    about: list[tuple[str, str]] = field(default_factory=list)
+    details: list[tuple[str, str]] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def main(self) -> list[Metric]:
+        """The numbers that stand for the result: of the test, else of the validation, else any."""
+        for prefix in ("test", "val", ""):
+            found = [metric for metric in self.metrics if metric.name.lower().startswith(prefix)]
+            if found:
+                return found[:MAIN_NUMBERS]
+        return []
+
+    @property
+    def status_word(self) -> str:
+        """The state in a word."""
+        return self.state
+
+
+def facts_of(run: RunDir, stale: Iterable[str] = ()) -> Facts:
+    """Returns what there is to say about a run; what cannot be read is named, never raised."""
+    facts = Facts()
+    try:
+        manifest = run.read_manifest()
+    except FolderProblem as error:
+        manifest = {}
+        facts.problems.append(f"run.json: {str(error).removeprefix(str(run.path)).strip('/ ')}")
+    ended = _dict(read_json(inside(run, run.exit)))
+    environment = _dict(read_json(inside(run, run.environment)))
+    counted = _dict(read_json(inside(run, run.kernel)))
+    found = status(run)
+    facts.title = _text(manifest.get("title")) or _text(manifest.get("name")) or run.path.parent.name
+    facts.state = found.state
+    facts.metrics, torn = _metrics(run)
+    facts.parameters = _parameters(manifest)
+    facts.bands = [
+        *_state_bands(found.state, found.reason, ended),
+        *_label_bands(manifest),
+        *_source_bands(run, environment),
+        *_lost_bands(counted, torn),
+        *_stale_bands(stale),
+    ]
+    facts.about = _about(run, manifest, ended, environment, found.duration_s)
+    facts.details = _details(environment)
+    if not ended and found.state not in {"running", "queued"}:
+        facts.problems.append("how the run ended was not recorded (attempts/*/exit.json)")
+    if not environment:
+        facts.problems.append("environment.json is missing or unreadable")
+    return facts
+
+
+def inside(run: RunDir, path: Path) -> Path:
+    """Returns `path`, or a path that does not exist where a link leads it out of the run."""
+    try:
+        if path.resolve().is_relative_to(run.path.resolve()) and not path.is_symlink():
+            return path
+    except (OSError, RuntimeError):
+        pass
+    return run.path / "leads out of the run" / "nothing"
+
+
+def date(text: object) -> str:
+    """Returns a recorded time as `21 November 2026, 10:15 UTC`.
+
+    >>> date("2026-11-21T10:15:00.123Z")
+    '21 November 2026, 10:15 UTC'
+    """
+    try:
+        moment = datetime.fromisoformat(str(text)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return _text(text)
+    return f"{moment.day} {moment:%B %Y, %H:%M} UTC"
+
+
+def duration(seconds: object) -> str:
+    """Returns a length of time as a person says it.
+
+    >>> duration(12.345), duration(3725)
+    ('12.3 s', '1 h 2 min')
+    """
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < 1e10:
+        return ""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def number(value: object) -> str:
+    """Returns a metric's value for reading: four significant digits, integers whole."""
+    if isinstance(value, bool) or value is None:
+        return "" if value is None else str(value)
+    if isinstance(value, float) and not (value.is_integer() and abs(value) < 1e6):
+        return f"{value:.4g}"
+    return f"{value:.0f}" if isinstance(value, float) else _text(value)
+
+
+def _dict(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: object) -> str:
+    text = value if isinstance(value, str) else "" if value is None else repr(value)
+    return text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + "…"
+
+
+def _metrics(run: RunDir) -> tuple[list[Metric], int]:
+    read = recorded_metrics.read(inside(run, run.metrics))
+    found = []
+    for name, column in read.columns.items():
+        finite = [value for value in column.values if math.isfinite(value)]
+        low, high = (min(finite), max(finite)) if finite else (None, None)
+        last = column.values[-1] if column.values else None
+        found.append(Metric(_text(name), number(last), number(low), number(high), len(column.values), column.values))
+    rank = {"test": 0, "val": 1}
+    found.sort(key=lambda metric: rank.get(metric.name.lower().partition("_")[0], 2))
+    return found, read.torn
+
+
+def _parameters(manifest: dict[str, Any]) -> list[Parameter]:
+    given = _dict(manifest.get("given"))
+    return [
+        Parameter(_text(name), _text(value if isinstance(value, str) else repr(value)), name in given)
+        for name, value in _dict(manifest.get("parameters")).items()
+    ]
+
+
+def _state_bands(state: str, reason: str, ended: dict[str, Any]) -> list[Band]:
+    grade, sentence = STATES.get(state, ("warn", f"State: {_text(state)}."))
+    if grade == "good":
+        return []
+    error = _dict(ended.get("error"))
+    why = _text(reason) or (f"{_text(error.get('ename'))}: {_text(error.get('evalue'))}" if error else "")
+    return [Band(grade, f"{sentence} {why[:1].upper()}{why[1:]}".strip())]
+
+
+def _label_bands(manifest: dict[str, Any]) -> list[Band]:
+    labels = manifest.get("labels")
+    found = [label for label in labels if isinstance(label, str)] if isinstance(labels, list) else []
+    if _dict(manifest.get("parameters")).get("DEBUG") is True and "debug" not in found:
+        found.insert(0, "debug")
+    return [Band("warn", LABELS[label]) for label in dict.fromkeys(found) if label in LABELS]
+
+
+def _git(run: RunDir, environment: dict[str, Any]) -> dict[str, Any]:
+    return _dict(read_json(inside(run, run.source / "git.json"))) or _dict(environment.get("git"))
+
+
+def _source_bands(run: RunDir, environment: dict[str, Any]) -> list[Band]:
+    if _git(run, environment).get("dirty") is True:
+        return [Band("warn", "The source had changes that were not committed; the run keeps them as a patch.")]
+    return []
+
+
+def _lost_bands(counted: dict[str, Any], torn: int) -> list[Band]:
+    lost = []
+    for part, what in (("metrics", "metric records"), ("log", "bytes of printed output")):
+        for kind in ("refused", "lost"):
+            count = _dict(counted.get(part)).get(kind)
+            if isinstance(count, int) and count > 0:
+                lost.append(f"{count:,} {what} {'were not accepted' if kind == 'refused' else 'were lost'}")
+    if torn:
+        lost.append(f"{torn:,} line{'s' if torn > 1 else ''} of metrics could not be read")
+    return [Band("bad", f"Data are incomplete: {'; '.join(lost)}.")] if lost else []
+
+
+def _stale_bands(stale: Iterable[str]) -> list[Band]:
+    reasons = [_text(reason) for reason in stale]
+    if not reasons:
+        return []
+    return [Band("warn", f"Stale: since this run, {'; '.join(reasons[:8])}{'; …' if len(reasons) > 8 else ''}.")]
+
+
+def _about(
+    run: RunDir, manifest: dict[str, Any], ended: dict[str, Any], environment: dict[str, Any], seconds: float | None
+) -> list[tuple[str, str]]:
+    git = _git(run, environment)
+    commit = _text(git.get("commit"))[:12]
+    if commit and git.get("dirty") is True:
+        commit += " with uncommitted changes"
+    rows = [
+        ("Author", _text(manifest.get("author")) or _text(manifest.get("user"))),
+        ("Date", date(manifest.get("created")) if manifest.get("created") else ""),
+        ("Duration", duration(ended.get("duration_s", seconds))),
+        ("Hardware", _hardware(environment)),
+        ("PyTorch", _text(environment.get("torch"))),
+        ("Commit", commit),
+        ("Notebook", _text(manifest.get("notebook"))),
+        ("Run", run.name),
+    ]
+    return [(name, value) for name, value in rows if value]
+
+
+def _hardware(environment: dict[str, Any]) -> str:
+    gpus = environment.get("gpus")
+    names = [_text(_dict(gpu).get("name")) for gpu in gpus] if isinstance(gpus, list) else []
+    if names:
+        return ", ".join(f"{names.count(name)} × {name}" if names.count(name) > 1 else name for name in dict.fromkeys(names))
+    cores = environment.get("cores")
+    cpu = _text(environment.get("cpu"))
+    return f"{cpu}, {cores} cores" if cpu and isinstance(cores, int) else cpu
+
+
+def _details(environment: dict[str, Any]) -> list[tuple[str, str]]:
+    rows = []
+    for key, value in environment.items():
+        if isinstance(value, dict):
+            rows += [(f"{key}: {name}", _detail(item)) for name, item in value.items()]
+        else:
+            rows.append((key, _detail(value)))
+    return [(_text(name), text) for name, text in rows if text][:60]
+
+
+def _detail(value: object) -> str:
+    if isinstance(value, list):
+        return _text(", ".join(_detail(item) for item in value))
+    if isinstance(value, dict):
+        return _text(", ".join(f"{name} {_detail(item)}" for name, item in value.items()))
+    return _text(value)
