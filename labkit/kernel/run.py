@@ -73,6 +73,7 @@ class Run:
         self.path = directory.path
         self.parameters = parameters
         self._by_hand = by_hand
+        self._lab = lab.root(Path.cwd())  # before a cell changes the working directory
         self._began = time.time()
         self._metrics = MetricsWriter(directory.metrics)
         self._write = self._metrics.log
@@ -213,33 +214,20 @@ class Run:
             time.sleep(HEARTBEAT_S)
 
     def finish(self) -> None:
-        """Closes the run: what waits is written, modules and counts are recorded. The kernel's end calls it too."""
+        """Closes the run: what waits is written and what was lost is counted. The kernel's end calls it too."""
         if self._finished:
             return
         self._finished = True
         atexit.unregister(self.finish)
         self._metrics.close()
-        self._record_modules()
         counts = {"written": self._metrics.written, "refused": self._metrics.refused, "lost": self._metrics.lost}
-        caught = capture.current.counts() if capture.current is not None else {}
-        self._record(self.directory.kernel, {"metrics": counts} | caught)
-        if self._by_hand:
+        self._record(self.directory.kernel, {"metrics": counts})
+        if self._by_hand:  # else what surrounds the kernel does the rest
+            provenance.record_modules(self.directory.source, self._lab)
             self.directory.summarise()
             self._record_exit()
         if self._log_file is not None:
             self._log_file.close()
-
-    def _record_modules(self) -> None:
-        """Keeps the content of the lab's own modules that this process imported, as they are on disk now."""
-        record, contents = provenance.modules(lab.root(Path.cwd()))
-        self._record(self.directory.source / "modules.json", record)
-        for inside, content in contents.items():
-            target = self.directory.source / "modules" / inside
-            try:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                write_atomic(target, content, durable=False)
-            except OSError:
-                return
 
     def _record_exit(self) -> None:
         """Writes what a supervisor would, for a run that has none."""

@@ -12,18 +12,22 @@ import gc
 import os
 import sys
 import threading
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-LOG = "LABKIT_LOG"  # the file that takes all output
+from labkit.launch import capture, signals
+from labkit.launch.supervise import LOG
+from labkit.record import lab, provenance
+from labkit.record.files import read_json, write_json
+from labkit.record.rundir import RunDir
 
 
 def main() -> None:
     """Runs a kernel until it is told to shut down, then leaves at once."""
     if sys.path and sys.path[0] in ("", os.getcwd()):
         del sys.path[0]  # put there by -m; IPython adds its own
-    from labkit.launch import capture, signals
-
-    log = os.environ.get(LOG)
+    log, lab_root = os.environ.get(LOG), lab.root(Path.cwd())  # a cell may change both
     if log:
         capture.begin(log)
     signals.install()
@@ -33,7 +37,7 @@ def main() -> None:
         capture.attach(app.shell)
     app.start()
     capture.end()
-    leave(0)
+    leave(0, last=lambda: record_end(RunDir(Path(log).parent), lab_root) if log else None)
 
 
 def _application() -> Any:
@@ -42,10 +46,8 @@ def _application() -> Any:
     from traitlets import Type
     from traitlets.config import Config
 
-    from labkit.launch.capture import RunShell
-
     class RunKernel(IPythonKernel):
-        shell_class = Type(RunShell)
+        shell_class = Type(capture.RunShell)
 
         async def _progressively_terminate_all_children(self) -> None:
             """Leaves them to the supervisor, which also finds those that went their own way."""
@@ -61,14 +63,25 @@ def _application() -> Any:
     return app
 
 
-def leave(code: int) -> None:
+def record_end(run: RunDir, lab_root: Path) -> None:
+    """Records what only this process knows: the lab's modules that it imported, and what the log and the view lost."""
+    provenance.record_modules(run.source, lab_root)
+    counts = capture.current.counts() if capture.current is not None else {}
+    try:
+        write_json(run.kernel, (read_json(run.kernel) or {}) | counts)
+    except OSError as error:
+        print(f"labkit: {run.kernel} could not be written: {error}", file=sys.stderr)
+
+
+def leave(code: int, last: Callable[[], object] = lambda: None) -> None:
     """Ends this process as an interpreter would, less the teardown, which costs about a second with torch loaded.
 
-    Non-daemon threads are joined, exit hooks run, files that are still open are flushed.
+    Non-daemon threads are joined, exit hooks run, then `last`; files that are still open are flushed.
     """
     try:
         threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
+        last()
         for candidate in gc.get_objects():
             if issubclass(
                 type(candidate), _io._IOBase

@@ -17,7 +17,7 @@ from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning import KernelProvisionerBase
 
 from labkit.launch import supervise
-from labkit.launch.kernel import LOG
+from labkit.launch.supervise import LOG
 
 STOCK_LAUNCHERS = ("ipykernel_launcher", "ipykernel")
 

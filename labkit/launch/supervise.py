@@ -38,6 +38,7 @@ from labkit.record.files import iso, write_json
 from labkit.record.process import Process, descendants, name_of
 from labkit.record.status import HEARTBEAT_S
 
+LOG = "LABKIT_LOG"  # in a kernel's environment: the file that takes all its output
 CHANNEL = "LABKIT_CHANNEL"  # in a detached runner's environment: the descriptor that leads to its supervisor
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 ORPHAN_GRACE_S = 1.5  # for the kernel to act on SIGTERM once its runner is gone

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit import __version__
-from labkit.record.files import now
+from labkit.record.files import now, write_atomic, write_json
 from labkit.record.process import host
 
 GIT_TIMEOUT_S = 2.0
@@ -150,6 +150,19 @@ def fingerprint_file(path: Path) -> str:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError:
         return ""
+
+
+def record_modules(source: Path, lab: Path) -> None:
+    """Writes the lab's modules that this process imported, as they are on disk now, into a run's source folder."""
+    record, contents = modules(lab)
+    try:
+        write_json(source / "modules.json", record)
+        for inside, content in contents.items():
+            target = source / "modules" / inside
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(target, content, durable=False)
+    except OSError as error:
+        print(f"labkit: the lab's modules could not be recorded: {error}", file=sys.stderr)
 
 
 def modules(lab: Path) -> tuple[dict[str, dict[str, str]], dict[str, bytes]]:
