@@ -1,4 +1,4 @@
-"""What programs print, as HTML: colours as classes, progress bars in their last state, the middle of floods left out."""
+"""What programs print, as HTML: colours as classes, progress bars in their last state, floods without the middle."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from markupsafe import Markup, escape
 LONGEST = 200_000  # characters of one output; of more, the beginning and the end are shown
 _KEPT_HEAD, _KEPT_TAIL = 150_000, 40_000
 _STYLE = re.compile(r"\x1b\[([0-9;:]*)m")
-_OTHER_CODES = re.compile(r"\x1b\[[0-9;:?<=>!]*[@-ln-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[^\[\]]|[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f]")
+_OTHER_CODES = re.compile(
+    r"\x1b\[[0-9;:?<=>!]*[@-ln-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[^\[\]]|[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f]"
+)
 _COLOURS = ("black", "red", "green", "yellow", "blue", "magenta", "cyan", "white")
 
 
@@ -24,7 +26,8 @@ def shortened(text: str, longest: int = LONGEST) -> str:
         return text
     head, tail = _KEPT_HEAD * longest // LONGEST, _KEPT_TAIL * longest // LONGEST
     missing = len(text) - head - tail
-    return f"{text[:head]}\n\n[… {missing:,} characters are not shown here; the run's output.log has them …]\n\n{text[-tail:]}"
+    note = f"[… {missing:,} characters are not shown here; the run's output.log has them …]"
+    return f"{text[:head]}\n\n{note}\n\n{text[-tail:]}"
 
 
 def last_states(text: str) -> str:

@@ -46,8 +46,8 @@ class Document:
     title: str
     facts: Facts
     language: str = ""
-    question: Markup = Markup("")
-    conclusion: Markup = Markup("")
+    question: Markup = field(default_factory=Markup)
+    conclusion: Markup = field(default_factory=Markup)
     cells: list[Cell] = field(default_factory=list)
     headings: list[Heading] = field(default_factory=list)
     formulas: int = 0
@@ -63,6 +63,19 @@ class Document:
         """The courses of the first metrics."""
         drawn = ((metric.name, curve(metric.values, metric.name)) for metric in self.facts.metrics[:CURVES])
         return {name: picture for name, picture in drawn if picture is not None}
+
+    @property
+    def summary(self) -> dict[str, str]:
+        """What the page of all reports says about this one; field names as `index.Row` has them."""
+        about, main = dict(self.facts.about), self.facts.main[:1]
+        return {
+            "title": self.title[:300],
+            "state": self.facts.state,
+            "number": f"{main[0].name} {main[0].last}" if main else "",
+            "date": about.get("Date", ""),
+            "duration": about.get("Duration", ""),
+            "stale": "; ".join(self.facts.stale)[:300],
+        }
 
     def add_what_is_left(self, run: RunDir) -> None:
         """Adds the figures and the end of the log, for a run whose notebook cannot be shown."""
@@ -162,7 +175,12 @@ def _without_title(source: str, title: str) -> str:
     for pattern, group in ((_SETEXT, 1), (_HEADING, 2)):
         found = pattern.search(source)
         is_first = found is not None and not source[: found.start()].strip()
-        if found and is_first and re.sub(r"[*_`]", "", found[group]).strip() == title and (group == 1 or found[1] == "#"):
+        if (
+            found
+            and is_first
+            and re.sub(r"[*_`]", "", found[group]).strip() == title
+            and (group == 1 or found[1] == "#")
+        ):
             return source[found.end() :]
     return source
 

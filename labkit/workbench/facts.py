@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from labkit.record import metrics as recorded_metrics
 from labkit.record.files import read_json
 from labkit.record.rundir import RunDir
 from labkit.record.status import status
+from labkit.workbench.wording import date, detail, duration, number, short
 
 STATES = {  # state: how grave it is, and how a reader is told
     "finished": ("good", "finished"),
@@ -28,10 +28,9 @@ STATES = {  # state: how grave it is, and how a reader is told
 LABELS = {
     "debug": "Debug run: small data and few steps, no result.",
     "stand-in": "Stand-in data: the numbers say nothing about the real data.",
-    "explored": "Explored by hand: cells ran out of order or were changed, so running the notebook may give something else.",
+    "explored": "Explored by hand: cells ran out of order or were changed; running the notebook may give another result.",
 }
 MAIN_NUMBERS = 4
-LONGEST_VALUE = 300  # characters of a parameter or reason
 
 
 @dataclass(frozen=True)
@@ -76,6 +75,7 @@ class Facts:
         about: Names and values of the summary: author, date, hardware.
         details: Names and values of the environment, for the end of the page.
         problems: Parts of the record that could not be read.
+        stale: What has changed since the run.
     """
 
     title: str = ""
@@ -86,6 +86,7 @@ class Facts:
     about: list[tuple[str, str]] = field(default_factory=list)
     details: list[tuple[str, str]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    stale: list[str] = field(default_factory=list)
 
     @property
     def main(self) -> list[Metric]:
@@ -95,11 +96,6 @@ class Facts:
             if found:
                 return found[:MAIN_NUMBERS]
         return []
-
-    @property
-    def status_word(self) -> str:
-        """The state in a word."""
-        return self.state
 
 
 def facts_of(run: RunDir, stale: Iterable[str] = ()) -> Facts:
@@ -114,16 +110,17 @@ def facts_of(run: RunDir, stale: Iterable[str] = ()) -> Facts:
     environment = _dict(read_json(inside(run, run.environment)))
     counted = _dict(read_json(inside(run, run.kernel)))
     found = status(run)
-    facts.title = _text(manifest.get("title")) or _text(manifest.get("name")) or run.path.parent.name
+    facts.title = short(manifest.get("title")) or short(manifest.get("name")) or run.path.parent.name
     facts.state = found.state
     facts.metrics, torn = _metrics(run)
     facts.parameters = _parameters(manifest)
+    facts.stale = [short(reason) for reason in stale]
     facts.bands = [
         *_state_bands(found.state, found.reason, ended),
         *_label_bands(manifest),
         *_source_bands(run, environment),
         *_lost_bands(counted, torn),
-        *_stale_bands(stale),
+        *_stale_bands(facts.stale),
     ]
     facts.about = _about(run, manifest, ended, environment, found.duration_s)
     facts.details = _details(environment)
@@ -144,51 +141,8 @@ def inside(run: RunDir, path: Path) -> Path:
     return run.path / "leads out of the run" / "nothing"
 
 
-def date(text: object) -> str:
-    """Returns a recorded time as `21 November 2026, 10:15 UTC`.
-
-    >>> date("2026-11-21T10:15:00.123Z")
-    '21 November 2026, 10:15 UTC'
-    """
-    try:
-        moment = datetime.fromisoformat(str(text)).astimezone(UTC)
-    except (ValueError, OverflowError):
-        return _text(text)
-    return f"{moment.day} {moment:%B %Y, %H:%M} UTC"
-
-
-def duration(seconds: object) -> str:
-    """Returns a length of time as a person says it.
-
-    >>> duration(12.345), duration(3725)
-    ('12.3 s', '1 h 2 min')
-    """
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < 1e10:
-        return ""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
-
-
-def number(value: object) -> str:
-    """Returns a metric's value for reading: four significant digits, integers whole."""
-    if isinstance(value, bool) or value is None:
-        return "" if value is None else str(value)
-    if isinstance(value, float) and not (value.is_integer() and abs(value) < 1e6):
-        return f"{value:.4g}"
-    return f"{value:.0f}" if isinstance(value, float) else _text(value)
-
-
 def _dict(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
-
-
-def _text(value: object) -> str:
-    text = value if isinstance(value, str) else "" if value is None else repr(value)
-    return text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + "…"
 
 
 def _metrics(run: RunDir) -> tuple[list[Metric], int]:
@@ -198,7 +152,7 @@ def _metrics(run: RunDir) -> tuple[list[Metric], int]:
         finite = [value for value in column.values if math.isfinite(value)]
         low, high = (min(finite), max(finite)) if finite else (None, None)
         last = column.values[-1] if column.values else None
-        found.append(Metric(_text(name), number(last), number(low), number(high), len(column.values), column.values))
+        found.append(Metric(short(name), number(last), number(low), number(high), len(column.values), column.values))
     rank = {"test": 0, "val": 1}
     found.sort(key=lambda metric: rank.get(metric.name.lower().partition("_")[0], 2))
     return found, read.torn
@@ -207,17 +161,17 @@ def _metrics(run: RunDir) -> tuple[list[Metric], int]:
 def _parameters(manifest: dict[str, Any]) -> list[Parameter]:
     given = _dict(manifest.get("given"))
     return [
-        Parameter(_text(name), _text(value if isinstance(value, str) else repr(value)), name in given)
+        Parameter(short(name), short(value if isinstance(value, str) else repr(value)), name in given)
         for name, value in _dict(manifest.get("parameters")).items()
     ]
 
 
 def _state_bands(state: str, reason: str, ended: dict[str, Any]) -> list[Band]:
-    grade, sentence = STATES.get(state, ("warn", f"State: {_text(state)}."))
+    grade, sentence = STATES.get(state, ("warn", f"State: {short(state)}."))
     if grade == "good":
         return []
     error = _dict(ended.get("error"))
-    why = _text(reason) or (f"{_text(error.get('ename'))}: {_text(error.get('evalue'))}" if error else "")
+    why = short(reason) or (f"{short(error.get('ename'))}: {short(error.get('evalue'))}" if error else "")
     return [Band(grade, f"{sentence} {why[:1].upper()}{why[1:]}".strip())]
 
 
@@ -251,8 +205,7 @@ def _lost_bands(counted: dict[str, Any], torn: int) -> list[Band]:
     return [Band("bad", f"Data are incomplete: {'; '.join(lost)}.")] if lost else []
 
 
-def _stale_bands(stale: Iterable[str]) -> list[Band]:
-    reasons = [_text(reason) for reason in stale]
+def _stale_bands(reasons: list[str]) -> list[Band]:
     if not reasons:
         return []
     return [Band("warn", f"Stale: since this run, {'; '.join(reasons[:8])}{'; …' if len(reasons) > 8 else ''}.")]
@@ -262,17 +215,17 @@ def _about(
     run: RunDir, manifest: dict[str, Any], ended: dict[str, Any], environment: dict[str, Any], seconds: float | None
 ) -> list[tuple[str, str]]:
     git = _git(run, environment)
-    commit = _text(git.get("commit"))[:12]
+    commit = short(git.get("commit"))[:12]
     if commit and git.get("dirty") is True:
         commit += " with uncommitted changes"
     rows = [
-        ("Author", _text(manifest.get("author")) or _text(manifest.get("user"))),
+        ("Author", short(manifest.get("author")) or short(manifest.get("user"))),
         ("Date", date(manifest.get("created")) if manifest.get("created") else ""),
         ("Duration", duration(ended.get("duration_s", seconds))),
         ("Hardware", _hardware(environment)),
-        ("PyTorch", _text(environment.get("torch"))),
+        ("PyTorch", short(environment.get("torch"))),
         ("Commit", commit),
-        ("Notebook", _text(manifest.get("notebook"))),
+        ("Notebook", short(manifest.get("notebook"))),
         ("Run", run.name),
     ]
     return [(name, value) for name, value in rows if value]
@@ -280,11 +233,13 @@ def _about(
 
 def _hardware(environment: dict[str, Any]) -> str:
     gpus = environment.get("gpus")
-    names = [_text(_dict(gpu).get("name")) for gpu in gpus] if isinstance(gpus, list) else []
+    names = [short(_dict(gpu).get("name")) for gpu in gpus] if isinstance(gpus, list) else []
     if names:
-        return ", ".join(f"{names.count(name)} × {name}" if names.count(name) > 1 else name for name in dict.fromkeys(names))
+        return ", ".join(
+            f"{names.count(name)} × {name}" if names.count(name) > 1 else name for name in dict.fromkeys(names)
+        )
     cores = environment.get("cores")
-    cpu = _text(environment.get("cpu"))
+    cpu = short(environment.get("cpu"))
     return f"{cpu}, {cores} cores" if cpu and isinstance(cores, int) else cpu
 
 
@@ -292,15 +247,15 @@ def _details(environment: dict[str, Any]) -> list[tuple[str, str]]:
     rows = []
     for key, value in environment.items():
         if isinstance(value, dict):
-            rows += [(f"{key}: {name}", _detail(item)) for name, item in value.items()]
+            rows += [(f"{key}: {name}", detail(item)) for name, item in value.items()]
         else:
-            rows.append((key, _detail(value)))
-    return [(_text(name), text) for name, text in rows if text][:60]
+            rows.append((key, detail(value)))
+    return [(short(name), text) for name, text in rows if text][:60]
 
 
-def _detail(value: object) -> str:
+def detail(value: object) -> str:
     if isinstance(value, list):
-        return _text(", ".join(_detail(item) for item in value))
+        return short(", ".join(detail(item) for item in value))
     if isinstance(value, dict):
-        return _text(", ".join(f"{name} {_detail(item)}" for name, item in value.items()))
-    return _text(value)
+        return short(", ".join(f"{name} {detail(item)}" for name, item in value.items()))
+    return short(value)

@@ -44,11 +44,11 @@ _AS_GRID = {  # environments that the converter shows without their alignment or
 }
 _FENCED = frozenset("pmatrix bmatrix Bmatrix vmatrix Vmatrix".split())
 _COMMANDS = frozenset(
-    "frac dfrac tfrac cfrac binom dbinom tbinom sqrt hat bar vec dot ddot tilde acute grave breve check mathring widehat "
-    "widetilde overline underline overbrace underbrace overrightarrow overleftarrow overset underset stackrel substack "
-    "mathbb mathbf mathcal mathfrak mathit mathrm mathscr mathsf mathtt mathnormal boldsymbol bm text textrm textbf "
-    "textit texttt textsf textnormal mbox left right middle big Big bigg Bigg bigl bigr bigm Bigl Bigr Bigm biggl biggr "
-    "Biggl Biggr quad qquad enspace thinspace hspace kern displaystyle textstyle limits nolimits mod pmod bmod "
+    "frac dfrac tfrac cfrac binom dbinom tbinom sqrt hat bar vec dot ddot tilde acute grave breve check mathring "
+    "widehat widetilde overline underline overbrace underbrace overrightarrow overleftarrow overset underset stackrel "
+    "substack mathbb mathbf mathcal mathfrak mathit mathrm mathscr mathsf mathtt mathnormal boldsymbol bm text textrm textbf "
+    "textit texttt textsf textnormal mbox left right middle big Big bigg Bigg bigl bigr bigm Bigl Bigr Bigm biggl "
+    "biggr Biggl Biggr quad qquad enspace thinspace hspace kern displaystyle textstyle limits nolimits mod pmod bmod "
     "xrightarrow xleftarrow phantom argmax argmin lim max min sup inf det gcd limsup liminf Pr sin cos tan cot sec csc "
     "sinh cosh tanh coth arcsin arccos arctan exp ln lg log deg dim hom ker sim iff implies".split()
 )
@@ -167,11 +167,11 @@ class _Reader:
             self._enter("left")
         elif name == "right":
             self._leave("left")
-        elif name.startswith("text") and name not in {"textstyle"} or name == "mbox":
+        elif (name.startswith("text") and name not in {"textstyle"}) or name == "mbox":
             raise _Refused  # `_TEXT` takes the plain ones; here there is markup, mathematics or a brace inside
-        elif name == "middle" and "left" not in self.open:
-            raise _Refused
-        elif not (name in _COMMANDS or name in _ESCAPES or token in _REWRITTEN or name in _symbols()):
+        elif (name == "middle" and "left" not in self.open) or not (
+            name in _COMMANDS or name in _ESCAPES or token in _REWRITTEN or name in _symbols()
+        ):
             raise _Refused
         self.out.append(_REWRITTEN.get(token, token))
         if name == "substack":
@@ -217,10 +217,13 @@ def _symbols() -> frozenset[str]:
 
     from latex2mathml.symbols_parser import SYMBOLS
 
-    return frozenset(
-        name[1:]
-        for name, code in SYMBOLS.items()
-        if re.fullmatch(r"\\[A-Za-z]+", name)
-        and unicodedata.category(chr(int(code.split("-")[0], 16)))[0] in "LNPS"
-        and "-" not in code
-    ) - _ACCENTLIKE
+    return (
+        frozenset(
+            name[1:]
+            for name, code in SYMBOLS.items()
+            if re.fullmatch(r"\\[A-Za-z]+", name)
+            and unicodedata.category(chr(int(code.split("-")[0], 16)))[0] in "LNPS"
+            and "-" not in code
+        )
+        - _ACCENTLIKE
+    )

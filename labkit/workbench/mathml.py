@@ -182,7 +182,7 @@ def styled(character: str, variant: str) -> str:
 
 
 def _join_upright(row: ElementTree.Element) -> None:
-    r"""Makes one word of upright letters, as in \mathrm{softmax}: letter by letter they would be spaced as a product."""
+    r"""Makes one word of upright letters, as in \mathrm{softmax}: one by one they would be spaced as a product."""
     children = list(row)
     if len(children) > 1 and all(
         child.tag.removeprefix(_SPACE) == "mi" and child.get("mathvariant") == "normal" for child in children

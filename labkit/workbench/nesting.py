@@ -78,9 +78,7 @@ def _bare(text: str) -> str:
     return text.replace("<", "&lt;").replace("\0", "\ufffd")
 
 
-def _open(
-    name: str, written: str, stack: list[str], out: list[str], allowed: Mapping[str, Container[str]]
-) -> None:
+def _open(name: str, written: str, stack: list[str], out: list[str], allowed: Mapping[str, Container[str]]) -> None:
     if name in _CLOSES:
         _close_like(*_CLOSES[name], stack, out)
     if len(stack) >= MAX_DEPTH:

@@ -63,7 +63,7 @@ class Prose:
         return name
 
 
-class _Inline(MathInlineParser):  # type: ignore[misc]
+class _Inline(MathInlineParser):
     """Jupyter's reading of mathematics, but for prices: in `$5 and $10` nothing is a formula."""
 
     SPECIFICATION = MathInlineParser.SPECIFICATION | {
@@ -71,7 +71,7 @@ class _Inline(MathInlineParser):  # type: ignore[misc]
     }
 
 
-class _Renderer(IPythonRenderer):  # type: ignore[misc]
+class _Renderer(IPythonRenderer):
     """Writes HTML for the sanitiser, which has the last word."""
 
     def __init__(self, prose: Prose, attachments: object) -> None:
@@ -129,7 +129,11 @@ def _attached_image(kind: str, data: object, alt: str) -> Markup | None:
 
 def latex(source: str, formulas: Formulas) -> Markup:
     """Returns an output of LaTeX: its formulas converted, the text between them escaped."""
-    parts = re.split(r"(\$\$.+?\$\$|\$(?:[^$\\]|\\.)+?\$|\\\[.+?\\\]|\\\(.+?\\\)|\\begin\{([a-z]+\*?)\}.*?\\end\{\2\})", source, flags=re.DOTALL)
+    parts = re.split(
+        r"(\$\$.+?\$\$|\$(?:[^$\\]|\\.)+?\$|\\\[.+?\\\]|\\\(.+?\\\)|\\begin\{([a-z]+\*?)\}.*?\\end\{\2\})",
+        source,
+        flags=re.DOTALL,
+    )
     out = Markup("")
     for text, formula in zip(parts[::3], [*parts[1::3], None], strict=True):
         out += escape(text)

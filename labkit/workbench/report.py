@@ -6,8 +6,7 @@ what the record knows about the run. The page is a pure function of the run's fi
 
 from __future__ import annotations
 
-import base64
-import hashlib
+import json
 from collections.abc import Sequence
 from functools import cache
 from html import escape
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-from markupsafe import Markup
 from nbconvert.exporters.exporter import Exporter
 from nbconvert.exporters.html import HTMLExporter
 from traitlets import default
@@ -25,8 +23,8 @@ from labkit.record.rundir import RunDir
 from labkit.workbench import document, stamp
 from labkit.workbench.document import Document
 from labkit.workbench.facts import Facts, facts_of, inside
+from labkit.workbench.looks import PAGE, page_parts
 
-PAGE = Path(__file__).parent / "page"
 LARGEST_NOTEBOOK = 200 * 2**20
 
 
@@ -61,7 +59,7 @@ def write_report(run: RunDir, target: Path, stale: Sequence[str] = (), stamp: st
     return target
 
 
-class ReportExporter(HTMLExporter):  # type: ignore[misc]
+class ReportExporter(HTMLExporter):
     """One offline HTML page that runs nothing of the notebook."""
 
     export_from_notebook = "Lab report"
@@ -102,27 +100,9 @@ def _exporter() -> ReportExporter:
 def _fill(exporter: ReportExporter, made: Document, stamped: str) -> str:
     if len(escape(stamped)) > stamp.LONGEST:
         raise ValueError(f"a page's stamp has at most {stamp.LONGEST} characters")
-    style, script, policy = page_parts()
-    return str(
-        exporter.environment.get_template("report.html.j2").render(
-            doc=made, facts=made.facts, style=style, script=script, policy=policy, stamp=stamped
-        )
-    )
-
-
-@cache
-def page_parts() -> tuple[Markup, Markup, str]:
-    """Returns the style, the script and the policy that lets a page use these two and nothing else."""
-    style, script = ((PAGE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    policy = (
-        f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    return Markup(style), Markup(script), policy
-
-
-def _hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    template = exporter.environment.get_template("report.html.j2")
+    summary = json.dumps(made.summary, ensure_ascii=False)
+    return str(template.render(doc=made, facts=made.facts, stamp=stamped, summary=summary, **page_parts()))
 
 
 def _read_notebook(run: RunDir) -> tuple[Any, str]:

@@ -1,0 +1,92 @@
+"""The page of all reports in a folder, made from what each of them says about itself in its first bytes."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from html import unescape
+from pathlib import Path
+from urllib.parse import quote
+
+from labkit.record.files import read_regular, write_atomic
+from labkit.workbench.looks import PAGE, page_parts
+
+NAME = "index.html"
+WITHIN_BYTES = 16_384
+_SUMMARY = re.compile(r'<meta name="labkit-summary" content="([^"]*)">')
+
+
+@dataclass(frozen=True)
+class Row:
+    """One report in the list; every field is text for a reader.
+
+    Attributes:
+        page: The report's file name.
+        title: The experiment's name.
+        state: How its run ended; empty for a notebook without a run.
+        number: The main number with its name.
+        date: When the run started.
+        duration: How long it took.
+        stale: Why the report is stale; empty where it is not.
+    """
+
+    page: str
+    title: str = ""
+    state: str = ""
+    number: str = ""
+    date: str = ""
+    duration: str = ""
+    stale: str = ""
+
+    @property
+    def link(self) -> str:
+        """The page's address relative to the list."""
+        return "./" + quote(self.page)
+
+
+def write_index(folder: Path) -> bool:
+    """Writes the page of all reports in a folder unless it is up to date; tells whether it was written.
+
+    Raises:
+        OSError: It cannot be written; an earlier page stays.
+    """
+    made = render(rows(folder)).encode("utf-8", "replace")
+    if read_regular(folder / NAME, len(made) + 1) == made:
+        return False
+    write_atomic(folder / NAME, made)
+    return True
+
+
+def rows(folder: Path) -> list[Row]:
+    """Returns a row for each report in a folder, by file name; other files and links are left out."""
+    found = []
+    try:
+        pages = sorted(path for path in folder.iterdir() if path.suffix == ".html" and path.name != NAME)
+    except OSError:
+        return []
+    for path in pages:
+        start = (read_regular(path, WITHIN_BYTES) or b"").decode("utf-8", "replace")
+        summary = _SUMMARY.search(start)
+        if summary:
+            found.append(_row(path.name, unescape(summary[1])))
+    return found
+
+
+def _row(page: str, summary: str) -> Row:
+    try:
+        known = json.loads(summary)
+    except ValueError:
+        known = {}
+    known = known if isinstance(known, dict) else {}
+    names = [field.name for field in fields(Row) if field.name != "page"]
+    return Row(page, **{name: str(known.get(name) or "")[:300] for name in names})
+
+
+def render(found: Sequence[Row]) -> str:
+    """Returns the page that lists these reports."""
+    from jinja2 import Environment, FileSystemLoader
+
+    environment = Environment(loader=FileSystemLoader(PAGE), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return environment.get_template("index.html.j2").render(rows=found, **page_parts())

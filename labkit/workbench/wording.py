@@ -1,0 +1,60 @@
+"""Recorded values as a reader meets them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+LONGEST_VALUE = 300  # characters of a parameter or reason
+
+
+def date(text: object) -> str:
+    """Returns a recorded time as `21 November 2026, 10:15 UTC`.
+
+    >>> date("2026-11-21T10:15:00.123Z")
+    '21 November 2026, 10:15 UTC'
+    """
+    try:
+        moment = datetime.fromisoformat(str(text)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return short(text)
+    return f"{moment.day} {moment:%B %Y, %H:%M} UTC"
+
+
+def duration(seconds: object) -> str:
+    """Returns a length of time as a person says it.
+
+    >>> duration(12.345), duration(3725)
+    ('12.3 s', '1 h 2 min')
+    """
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < 1e10:
+        return ""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def number(value: object) -> str:
+    """Returns a metric's value for reading: four significant digits, integers whole."""
+    if isinstance(value, bool) or value is None:
+        return "" if value is None else str(value)
+    if isinstance(value, float) and not (value.is_integer() and abs(value) < 1e6):
+        return f"{value:.4g}"
+    return f"{value:.0f}" if isinstance(value, float) else short(value)
+
+
+def short(value: object) -> str:
+    """Returns any value as text of at most LONGEST_VALUE characters."""
+    text = value if isinstance(value, str) else "" if value is None else repr(value)
+    return text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + "…"
+
+
+def detail(value: object) -> str:
+    """Returns a value of the environment check as text, lists and mappings in a line."""
+    if isinstance(value, list):
+        return short(", ".join(detail(item) for item in value))
+    if isinstance(value, dict):
+        return short(", ".join(f"{name} {detail(item)}" for name, item in value.items()))
+    return short(value)
