@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Arrays = dict[str, np.ndarray]
 
+TRUTH = {"True": True, "False": False}
 FIELD = re.compile(r'("(?:[^"]|"")*"|[^",\r\n]*)(,|\r?\n|$)')
 ARRAY_NAME = re.compile(r"[\w. -]*\w", re.ASCII)
 
@@ -48,9 +49,7 @@ def save_data(stem: Path, data: Any) -> Path:
     elif isinstance(data, Mapping) and data:
         columns = {str(name): _array(values, f"array {name!r}") for name, values in data.items()}
     else:
-        raise RunProblem(
-            f"a figure's data is a DataFrame or a mapping from names to arrays, not {_kind(data)}"
-        )
+        raise RunProblem(f"a figure's data is a DataFrame or a mapping from names to arrays, not {_kind(data)}")
     is_table = isinstance(data, pd.DataFrame) or _is_table(columns)
     table, arrays = (stem.with_name(stem.name + ending) for ending in (".csv", ".npz"))
     path, other = (table, arrays) if is_table else (arrays, table)
@@ -69,13 +68,18 @@ def load_data(path: Path) -> pd.DataFrame | Arrays:
     path = Path(path)
     try:
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as arrays:
-                return {name: arrays[name] for name in arrays.files}
+            with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+                return {entry.removesuffix(".npy"): _read_array(archive, entry) for entry in archive.namelist()}
         if path.suffix == ".csv":
             return _read_csv(path.read_bytes().decode("utf-8"))
-    except (ValueError, zipfile.BadZipFile, EOFError) as problem:
+    except (ValueError, csv.Error, zipfile.BadZipFile, EOFError) as problem:
         raise RunProblem(f"{path} is damaged: {problem}") from problem
     raise RunProblem(f"{path} is no raw data of a figure: its name ends in neither .csv nor .npz")
+
+
+def _read_array(archive: zipfile.ZipFile, entry: str) -> np.ndarray:
+    with archive.open(entry) as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def _array(values: Any, what: str) -> np.ndarray:
@@ -126,9 +130,7 @@ def _plain(column: pd.Series, name: str) -> Any:
     if pd.api.types.is_float_dtype(column.dtype):
         return column.to_numpy(dtype=np.float64, na_value=np.nan)
     if column.isna().any():
-        raise RunProblem(
-            f"column {name!r} has missing values: fill them in, or make it floats, where NaN says so"
-        )
+        raise RunProblem(f"column {name!r} has missing values: fill them in, or make it floats, where NaN says so")
     return column.to_numpy(dtype=object) if pd.api.types.is_string_dtype(column.dtype) else column.to_numpy()
 
 
@@ -144,9 +146,7 @@ def _fits_csv(array: np.ndarray) -> bool:
 def _csv_bytes(columns: Arrays) -> bytes:
     for name, array in columns.items():
         if not _fits_csv(array):
-            raise RunProblem(
-                f"column {name!r} holds {array.dtype}, which no table can: give a mapping of arrays"
-            )
+            raise RunProblem(f"column {name!r} holds {array.dtype}, which no table can: give a mapping of arrays")
     out = io.StringIO()
     writer = csv.writer(out, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
     writer.writerow(columns)
@@ -163,36 +163,47 @@ def _widened(array: np.ndarray) -> np.ndarray:
 
 
 def _read_csv(text: str) -> pd.DataFrame:
+    """Returns a table, read here because the readers of pandas differ in floats and cannot see quotes."""
     import pandas as pd
 
-    names, end = _record(text, 0)
-    first, _ = _record(text, end)
-    names = [_unquoted(name) for name in names]
-    quoted = {name for name, field in zip(names, first, strict=False) if field.startswith('"')}
-    frame = pd.read_csv(
-        io.StringIO(text),
-        dtype=dict.fromkeys(quoted, str),
-        keep_default_na=False,
-        na_values={name: ["nan"] for name in names if name not in quoted},
-        float_precision="round_trip",
-        index_col=False,
+    names, *rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+    if any(len(row) != len(names) for row in rows):
+        raise ValueError("its lines have different numbers of fields")
+    columns = zip(*rows, strict=True) if rows else [()] * len(names)
+    quoted = _quoted(text)
+    return pd.DataFrame(
+        {
+            name: _typed(list(fields), is_text)
+            for name, fields, is_text in zip(names, columns, quoted or [False] * len(names), strict=True)
+        }
     )
-    return frame if len(frame) else frame.astype(float)
 
 
-def _record(text: str, start: int) -> tuple[list[str], int]:
-    """Returns the fields of the record that begins at `start`, quotes and all, and where the next begins."""
-    fields = []
-    while match := FIELD.match(text, start):
-        fields.append(match[1])
-        start = match.end()
-        if match[2] != ",":
-            break
-    return fields, start
+def _quoted(text: str) -> list[bool]:
+    """Says for each field of the first record after the names whether it stands in quotes."""
+    records: list[list[bool]] = [[], []]
+    start = 0
+    for record in records:
+        while start < len(text) and (match := FIELD.match(text, start)):
+            record.append(match[1].startswith('"'))
+            start = match.end()
+            if match[2] != ",":
+                break
+    return records[1]
 
 
-def _unquoted(field: str) -> str:
-    return field[1:-1].replace('""', '"') if field.startswith('"') else field
+def _typed(fields: list[str], is_text: bool) -> Any:
+    """Returns a column's values as truth values, integers or floats, in this order, or as text."""
+    if is_text:
+        return fields
+    if fields and set(fields) <= TRUTH.keys():
+        return [TRUTH[field] for field in fields]
+    for kind, number in ((int, np.int64), (int, np.uint64), (float, np.float64)):
+        try:
+            return np.array([kind(field) for field in fields], dtype=number if fields else np.float64)
+        except (ValueError, OverflowError):
+            continue
+    return fields  # a file edited by hand, whose text has lost its quotes
 
 
 def _npz_bytes(arrays: Arrays) -> bytes:
@@ -201,9 +212,7 @@ def _npz_bytes(arrays: Arrays) -> bytes:
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, array in arrays.items():
             if not ARRAY_NAME.fullmatch(name) or name.endswith(".npy"):
-                raise RunProblem(
-                    f"{name!r} cannot name an array: use letters, digits, spaces, '_', '-' and '.'"
-                )
+                raise RunProblem(f"{name!r} cannot name an array: use letters, digits, spaces, '_', '-' and '.'")
             entry = zipfile.ZipInfo(f"{name}.npy")
             entry.compress_type = zipfile.ZIP_DEFLATED
             with archive.open(entry, "w", force_zip64=True) as file:

@@ -1,0 +1,176 @@
+"""Seeds, deterministic mode, devices, fingerprints."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from labkit.errors import RunProblem
+from labkit.kernel import determinism
+from labkit.kernel.determinism import fingerprint
+
+
+@pytest.fixture(autouse=True)
+def as_before(monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    yield
+    torch.use_deterministic_algorithms(False)
+    torch.backends.cudnn.deterministic = False
+
+
+def draw():
+    return random.random(), np.random.random(), torch.rand(3).tolist()
+
+
+def test_one_seed_sets_python_numpy_and_torch():
+    determinism.seed(7)
+    first = draw()
+    determinism.seed(7)
+    assert draw() == first
+    determinism.seed(8)
+    assert all(a != b for a, b in zip(draw(), first, strict=True))
+
+
+@pytest.mark.parametrize("bad", [-1, 2**32, 1.0, True, "1", None])
+def test_a_seed_that_a_generator_would_refuse_is_refused_before_any_is_changed(bad):
+    random.seed(3)
+    expected = random.random()
+    random.seed(3)
+    with pytest.raises(RunProblem, match="is not an integer from 0 to 4294967295"):
+        determinism.seed(bad)
+    assert random.random() == expected
+
+
+def test_deterministic_mode_refuses_an_operation_without_deterministic_form():
+    determinism.seed(0)
+    assert determinism.current().deterministic
+    assert torch.backends.cudnn.deterministic and not torch.backends.cudnn.benchmark
+    with pytest.raises(RuntimeError, match="deterministic"):
+        torch.use_deterministic_algorithms(True)
+        torch.zeros(4).put_(torch.tensor([0, 0]), torch.ones(2), accumulate=False)
+    determinism.seed(0, deterministic=False)
+    assert not determinism.current().deterministic
+
+
+def test_the_facts_say_what_was_set():
+    facts = determinism.seed(5).as_dict()
+    assert facts["seed"] == 5 and facts["deterministic"] and facts["cublas_workspace"] == ":4096:8"
+    assert str(determinism.current()).startswith("seed 5, deterministic algorithms, PYTHONHASHSEED ")
+
+
+def test_the_workspace_of_cublas_is_set_before_cuda_starts(monkeypatch):
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    determinism.seed(0)
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+
+
+@pytest.mark.gpu
+def test_cuda_in_use_without_the_workspace_is_an_error(monkeypatch):
+    torch.zeros(1, device="cuda")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    with pytest.raises(RunProblem, match="restart the kernel"):
+        determinism.seed(0)
+
+
+@pytest.mark.parametrize(
+    ("start", "later", "said"), [("0", "", "0"), ("12", "", "12"), (None, "", "random"), (None, "0", "random")]
+)
+def test_the_hash_seed_is_the_one_python_started_with(start, later, said):
+    code = f"import os; os.environ.update({{'PYTHONHASHSEED': {later!r}}} if {later!r} else {{}})\n"
+    code += "from labkit.kernel import determinism; print(determinism.current().hash_seed)"
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONHASHSEED"}
+    env |= {"PYTHONHASHSEED": start} if start else {}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == said
+
+
+def test_the_best_device_is_taken_and_a_missing_one_refused():
+    assert determinism.device() == torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    assert determinism.device("cpu") == torch.device("cpu")
+    with pytest.raises(RunProblem, match=r"no device 'cuda:99'"):
+        determinism.device("cuda:99")
+    with pytest.raises(RunProblem, match="known: cpu, cuda"):
+        determinism.device("gpu")
+
+
+def test_a_fingerprint_is_the_same_in_another_process():
+    code = (
+        "import torch; from labkit.kernel.determinism import fingerprint; torch.manual_seed(0);"
+        "print(fingerprint(torch.nn.Linear(3, 2)), fingerprint(torch.arange(6).reshape(2, 3)))"
+    )
+    torch.manual_seed(0)
+    here = f"{fingerprint(nn.Linear(3, 2))} {fingerprint(torch.arange(6).reshape(2, 3))}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == here
+
+
+def test_a_fingerprint_ignores_layout_but_sees_type_shape_sign_and_last_bit():
+    tensor = torch.tensor([[1.0, 2.0], [3.0, 0.0]])
+    same = [tensor.clone(), tensor.t().contiguous().t(), nn.Parameter(tensor), tensor.requires_grad_()]
+    assert {fingerprint(value) for value in same} == {fingerprint(tensor)}
+    tensor = tensor.detach()
+    nearly = tensor.clone()
+    nearly[0, 0] = torch.nextafter(torch.tensor(1.0), torch.tensor(2.0))
+    negative = tensor.clone()
+    negative[1, 1] = -0.0
+    others = [tensor.double(), tensor.reshape(4), tensor.reshape(1, 4), tensor.view(torch.int32), nearly, negative]
+    assert len({fingerprint(value) for value in [tensor, *others]}) == 7
+
+
+def test_a_fingerprint_of_a_state_sees_names_order_and_structure():
+    a, b = torch.zeros(2), torch.ones(2)
+    states = [
+        {"a": a, "b": b},
+        {"b": b, "a": a},
+        {"a": b, "b": a},
+        {"a": {"b": b}},
+        [a, b],
+        (a, b),
+        [[a], b],
+        [a, [b]],
+        {"1": a},
+        {1: a},
+        {1.0: a},
+        {True: a},
+        {"a": None},
+        {"a": "None"},
+    ]
+    assert len({fingerprint(state) for state in states}) == len(states)
+
+
+def test_an_optimizer_state_has_a_fingerprint_and_one_step_changes_it():
+    model = nn.Linear(2, 1)
+    optimizer = torch.optim.AdamW(model.parameters())
+    before = fingerprint(optimizer.state_dict())
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    assert fingerprint(optimizer.state_dict()) != before
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.tensor(1.5),
+        torch.zeros(0, 3),
+        torch.ones(2, dtype=torch.bfloat16),
+        torch.ones(2, dtype=torch.bool),
+        torch.tensor([1 + 2j]).conj(),
+    ],
+)
+def test_every_kind_of_dense_tensor_has_a_fingerprint(tensor):
+    assert fingerprint(tensor) == fingerprint(tensor.clone())
+
+
+@pytest.mark.parametrize(
+    "value", [torch.zeros(2, device="meta"), torch.eye(2).to_sparse(), {"a": object()}, np.array([object()])]
+)
+def test_what_has_no_bytes_has_no_fingerprint_and_the_error_says_where(value):
+    with pytest.raises(RunProblem, match="no fingerprint of value"):
+        fingerprint(value)
