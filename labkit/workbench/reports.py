@@ -20,7 +20,7 @@ from labkit.record import lab
 from labkit.record.files import dumps, read_json
 from labkit.record.provenance import fingerprint_file
 from labkit.record.rundir import RunDir, every
-from labkit.workbench import notebook, params
+from labkit.workbench import index, notebook, params
 from labkit.workbench.stamp import page_stamp
 
 NOT_A_RESULT = ("debug", "explored")  # labels of runs that are never a notebook's report
@@ -78,7 +78,7 @@ def make(wanted: Wanted, say: Callable[[str], object]) -> int:
     changed, failed = 0, 0
     for path in wanted.notebooks or _all(root):
         try:
-            page, executed = _current_page(path, root, runs, output, wanted, say)
+            page = _current_page(path, root, runs, output, wanted, say)
         except LabkitError as error:
             say(f"{path}: {error}")
             failed = max(failed, error.exit_status)
@@ -89,7 +89,6 @@ def make(wanted: Wanted, say: Callable[[str], object]) -> int:
         changed += _write(page, say)
         if page.stale:
             say(f"  stale: {'; '.join(page.stale)} (RERUN=stale, or --rerun stale, executes it again)")
-        del executed
     changed += _write_index(output, say)
     if not changed and not failed:
         say(f"nothing to do: the reports in {os.path.relpath(output)} are up to date")
@@ -106,14 +105,14 @@ def _all(root: Path) -> list[Path]:
 
 def _current_page(
     path: Path, root: Path, runs: Path, output: Path, wanted: Wanted, say: Callable[[str], object]
-) -> tuple[Page, bool]:
+) -> Page:
     """Returns the page that a notebook should have, after executing the notebook where that is called for."""
     source = notebook.read(Path(os.path.abspath(path)))
     page = choose(source, root, runs, output, wanted.given)
     if page.run is not None and (wanted.rerun == "never" or (wanted.rerun == "stale" and not page.stale)):
-        return page, False
+        return page
     _execute(source, runs, wanted, say)
-    return choose(source, root, runs, output, wanted.given), True
+    return choose(source, root, runs, output, wanted.given)
 
 
 def choose(source: notebook.Notebook, root: Path, runs: Path, output: Path, given: dict[str, Any]) -> Page:
@@ -218,11 +217,18 @@ def _stamp(page: Page) -> str:
 
 
 def _renderer() -> list[str]:
-    """Returns fingerprints of what decides a page's looks; they change only when labkit is worked on."""
+    """Returns fingerprints of the templates and the style."""
     folder = Path(__file__).parent
-    return [fingerprint_file(path) for path in sorted((*folder.glob("*.py"), *folder.glob("page/*")))]
+    return [fingerprint_file(path) for path in sorted(folder.glob("page/*"))]
 
 
 def _write_index(output: Path, say: Callable[[str], object]) -> bool:
     """Writes the page of all pages unless it is up to date; tells whether it was written."""
-    raise NotImplementedError
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        written = index.write_index(output)
+    except OSError as error:
+        raise FolderProblem(f"the index in {output} cannot be written: {error.strerror or error}") from error
+    if written:
+        say(os.path.relpath(output / index.NAME))
+    return written
