@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import json
 import os
 import re
 import secrets
@@ -13,10 +15,12 @@ from typing import Any
 
 from labkit.errors import FolderProblem, RunNotFound
 from labkit.record import metrics
-from labkit.record.files import read_json, write_atomic, write_json
+from labkit.record.files import read_json, read_regular, write_atomic, write_json
 
 FORMAT = 1
 SCRATCH = ".scratch"
+ATTEMPT = re.compile(r"[1-9][0-9]{0,8}")
+REPORT_HEAD_BYTES = 16_384  # within which a report says which run it shows
 ID = re.compile(r"\d{8}T\d{6}\.\d{3}Z-[0-9a-f]{6}")
 
 
@@ -99,8 +103,10 @@ class RunDir:
     @property
     def attempt(self) -> Path:
         """The folder of the newest attempt."""
+        if self.attempts.is_symlink():
+            return self.path / "no attempts"  # no reader follows a link out of the run
         try:
-            numbers = [int(entry.name) for entry in os.scandir(self.attempts) if entry.name.isdecimal()]
+            numbers = [int(entry.name) for entry in os.scandir(self.attempts) if ATTEMPT.fullmatch(entry.name)]
         except OSError:
             numbers = []
         return self.attempts / str(max(numbers, default=1))
@@ -197,7 +203,7 @@ def create(runs: Path, name: str, manifest: dict[str, Any], files: dict[str, byt
         files: Further files, by path inside the run.
 
     Raises:
-        FolderProblem: The folder cannot be made or written; nothing is left over.
+        FolderProblem: The folder cannot be made or written; no run is left over.
     """
     folder = runs / folder_name(name)
     try:
@@ -278,16 +284,17 @@ def _folders(folder: Path) -> list[Path]:
 def find(text: str, runs: Path) -> RunDir:
     """Returns the run that `text` names.
 
-    A name is a path, an id or its suffix (`3f9a1c`), `last`, `NOTEBOOK@last`, or `NOTEBOOK@best:METRIC` (the highest;
-    `best:-METRIC` the lowest). Without a notebook, `best:METRIC` looks through all runs. Scratch runs answer to a path
+    A name is a path, a report file, an id or its suffix (`3f9a1c`), `last`, `NOTEBOOK@last`, or `NOTEBOOK@best:METRIC`
+    (the highest; `best:-METRIC` the lowest). Without a notebook, `best:METRIC` looks through all runs. Scratch runs answer to a path
     or an id only.
 
     Raises:
         RunNotFound: Nothing or more than one thing goes by that name; the message lists what is near.
     """
-    path = Path(text)
-    if text and "\0" not in text and (path / "run.json").is_file():
-        return RunDir(path.resolve())
+    if text and _is_run(os.path.abspath(text)):
+        return RunDir(Path(text).resolve())
+    if text.endswith(".html"):
+        return _of_report(Path(text), runs)
     notebook, at, wanted = text.rpartition("@")
     runs_found = every(runs)
     if at or text == "last" or text.startswith("best:"):
@@ -301,6 +308,28 @@ def find(text: str, runs: Path) -> RunDir:
         several = ", ".join(run.name for run in matches[-5:])
         raise RunNotFound(f"{text!r} names {len(matches)} runs in {runs}: {several}; give more of the id")
     raise RunNotFound(f"no run {text!r} in {runs}; {_known(runs_found)}")
+
+
+def _of_report(path: Path, runs: Path) -> RunDir:
+    """Returns the run that a report was made from: the one beside it, else the one that the page names."""
+    if path.name == "report.html" and _is_run(os.path.abspath(path.parent)):
+        return RunDir(path.parent.resolve())
+    start = (read_regular(path, REPORT_HEAD_BYTES) or b"").decode("utf-8", "replace")
+    found = re.search(r'<meta name="labkit-summary" content="([^"]*)">', start)
+    try:
+        name = json.loads(html.unescape(found[1]))["run"] if found else ""
+    except (ValueError, KeyError, TypeError):
+        name = ""
+    for run in every(runs):
+        if name and run.name == name:
+            return run
+    raise RunNotFound(f"{path} is no report of a run in {runs}" + (f"; it names {name!r:.80}" if name else ""))
+
+
+def _is_run(path: str) -> bool:
+    if os.path.isfile(os.path.join(path, "run.json")):  # unlike pathlib's, never raises
+        return True
+    return ID.fullmatch(os.path.basename(path)) is not None and os.path.isdir(path)  # a damaged one
 
 
 def _newest_or_best(text: str, notebook: str, wanted: str, candidates: list[RunDir]) -> RunDir:
@@ -328,7 +357,7 @@ def _final(run: RunDir, metric: str) -> float | None:
     try:
         value = run.read_manifest()["summary"]["metrics"][metric]["last"]
         return float(value) if float(value) == float(value) else None
-    except (FolderProblem, KeyError, TypeError, ValueError):
+    except (FolderProblem, KeyError, TypeError, ValueError, OverflowError):
         return None
 
 

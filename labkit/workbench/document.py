@@ -69,6 +69,7 @@ class Document:
         """What the page of all reports says about this one; field names as `index.Row` has them."""
         about, main = dict(self.facts.about), self.facts.main[:1]
         return {
+            "run": about.get("Run", ""),
             "title": self.title[:300],
             "state": self.facts.state,
             "number": f"{main[0].name} {main[0].last}" if main else "",
