@@ -285,8 +285,8 @@ def find(text: str, runs: Path) -> RunDir:
     """Returns the run that `text` names.
 
     A name is a path, a report file, an id or its suffix (`3f9a1c`), `last`, `NOTEBOOK@last`, or `NOTEBOOK@best:METRIC`
-    (the highest; `best:-METRIC` the lowest). Without a notebook, `best:METRIC` looks through all runs. Scratch runs answer to a path
-    or an id only.
+    (the highest; `best:-METRIC` the lowest). Without a notebook, `best:METRIC` looks through all runs. Scratch runs
+    answer to a path or an id only.
 
     Raises:
         RunNotFound: Nothing or more than one thing goes by that name; the message lists what is near.

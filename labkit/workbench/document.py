@@ -21,6 +21,7 @@ from labkit.workbench.outputs import Output, outputs
 from labkit.workbench.prose import Heading, Prose, highlighted
 from labkit.workbench.sanitise import text_of
 
+PRINTED = 1000  # characters of a computed conclusion on the first screen
 CURVES = 12  # metrics whose course is drawn
 LEFT_FIGURES = 20
 _HEADING = re.compile(r"^ {0,3}(#{1,6})[ \t]+(.*?)[ \t]*#*[ \t]*$", re.MULTILINE)
@@ -122,7 +123,7 @@ def document(content: Any, facts: Facts, name: str = "") -> Document:
     aside = Prose()  # what is repeated on the first screen counts once, below
     goal, conclusion = _section(cells, "goal"), _section(cells, "conclusion")
     made.question = aside.render(_first_paragraph(goal)) if goal else Markup("")
-    made.conclusion = aside.render(conclusion) if conclusion else Markup("")
+    made.conclusion = _printed(cells, "conclusion") + (aside.render(conclusion) if conclusion else Markup(""))
     prose = Prose()
     for number, cell in enumerate(cells, 1):
         made.cells += _cell(cell, number, prose, made, title)
@@ -195,6 +196,25 @@ def _section(cells: list[dict[str, Any]], name: str) -> str:
                 following = _HEADING.search(rest)
                 return (rest[: following.start()] if following else rest).strip()[:4000]
     return ""
+
+
+def _printed(cells: list[dict[str, Any]], name: str) -> Markup:
+    """Returns what the code of a section printed, as paragraphs: an answer computed from the run says most."""
+    is_in_section = False
+    for cell in cells:
+        if cell.get("cell_type") == "markdown":
+            is_in_section = is_in_section or bool(_section([cell], name))
+        elif is_in_section:
+            texts = [text_of(output.get("text")) for output in _outputs(cell) if output.get("name") == "stdout"]
+            lines = "".join(texts)[:PRINTED].strip().splitlines()
+            if lines:
+                return Markup("").join(Markup("<p>{}</p>").format(line) for line in lines)
+    return Markup("")
+
+
+def _outputs(cell: dict[str, Any]) -> list[dict[str, Any]]:
+    found = cell.get("outputs")
+    return [output for output in found if isinstance(output, dict)] if isinstance(found, list) else []
 
 
 def _first_paragraph(text: str) -> str:
