@@ -10,11 +10,14 @@ import json
 import math
 import os
 import secrets
+import stat
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import orjson
+
+DEPTH = 100
 
 
 def write_atomic(path: Path, data: bytes | str, *, durable: bool = True) -> None:
@@ -31,7 +34,7 @@ def write_atomic(path: Path, data: bytes | str, *, durable: bool = True) -> None
     if isinstance(data, str):
         data = data.encode("utf-8", "surrogatepass")
     path = Path(path)
-    beside = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}")
+    beside = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}")
     try:
         fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
@@ -110,7 +113,8 @@ def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
 def read_json(path: Path, limit_bytes: int = 64 * 2**20) -> dict[str, Any] | None:
     """Returns the object in a JSON file, or None where there is no readable one.
 
-    Only a regular file is read: no link out of the run, no pipe that would never end.
+    Only a regular file is read: no link out of the run, no pipe that would never end. What is nested more than
+    DEPTH deep counts as unreadable, so that nobody who walks through it runs out of stack.
     """
     data = read_regular(path, limit_bytes)
     if data is None:
@@ -119,31 +123,48 @@ def read_json(path: Path, limit_bytes: int = 64 * 2**20) -> dict[str, Any] | Non
         value = orjson.loads(data)
     except ValueError:
         try:
-            value = json.loads(data)  # integers beyond 64 bits
+            value = json.loads(data)  # integers beyond 64 bits, halves of characters
         except (ValueError, RecursionError):
             return None
-    return value if isinstance(value, dict) else None
+    return value if isinstance(value, dict) and not _is_deep(value) else None
+
+
+def _is_deep(value: Any) -> bool:
+    front = [value]
+    for _ in range(DEPTH):
+        below = [item.values() if isinstance(item, dict) else item for item in front if isinstance(item, (dict, list))]
+        front = [item for items in below for item in items]
+        if not front:
+            return False
+    return True
 
 
 def read_regular(path: Path, limit_bytes: int) -> bytes | None:
-    """Returns at most `limit_bytes` of a regular file; None where it is missing, a link, or something else."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (OSError, ValueError):
+    """Returns at most `limit_bytes` of a regular file; None where `open_regular` finds none."""
+    file = open_regular(path)
+    if file is None:
         return None
-    with os.fdopen(fd, "rb") as file:
+    with file:
         try:
-            if not _is_regular(fd):
-                return None
             return file.read(limit_bytes)
         except OSError:
             return None
 
 
-def _is_regular(fd: int) -> bool:
-    import stat
-
-    return stat.S_ISREG(os.fstat(fd).st_mode)
+def open_regular(path: Path) -> BinaryIO | None:
+    """Opens a regular file for reading; None where it is missing, something else, a link, or in a linked folder."""
+    try:
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            fd = os.open(path.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+        finally:
+            os.close(folder)
+    except (OSError, ValueError):
+        return None
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        return os.fdopen(fd, "rb")
+    os.close(fd)
+    return None
 
 
 def now() -> str:

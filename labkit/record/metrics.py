@@ -8,6 +8,7 @@ crash or a full disk is skipped and counted by readers, wherever it stands.
 from __future__ import annotations
 
 import os
+import sys
 import time
 from array import array
 from collections import deque
@@ -18,34 +19,40 @@ from typing import Any
 
 import orjson
 
-from labkit.record.files import dumps, write_all
+from labkit.record.files import dumps, open_regular
 
 RESERVED = frozenset(("step", "t"))
 RETRY_S = 0.5
 KEPT_BYTES = 32 * 2**20  # held in memory while the disk refuses writes
+LARGEST_STEP = 2**63 - 1
+LARGEST = int(sys.float_info.max)  # an integer beyond has no float
 
 
 class MetricsWriter:
     """Appends steps to a metrics file; never raises for what is logged or for what the disk does.
 
-    Accepted are integers, floats (NaN and infinities too), booleans and whatever offers `.item()` with such a value
-    (NumPy scalars, 0-d tensors). Anything else is refused: left out and counted. Steps may repeat and may go back;
-    lines stay in the order in which they were logged.
+    Accepted are integers in the range of floats, floats (NaN and infinities too), booleans and whatever offers
+    `.item()` with such a value (NumPy scalars, 0-d tensors). Anything else is refused: left out and counted. Steps may
+    repeat and may go back; lines stay in the order in which they were logged.
 
     Attributes:
         written: Lines on disk.
-        refused: Values that are no numbers, and steps that are no integers.
-        lost: Lines that could not be kept when the disk stayed full.
+        refused: Values that are no numbers, and steps that are no integers of 64 bits.
+        lost: Lines that could not be kept when the disk stayed full, or that came after `close`.
+        problem: What the disk said last; empty where it never refused.
     """
 
     def __init__(self, path: Path) -> None:
-        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self._path = path
+        self._fd = -1
+        self._closed = False
         self._waiting: deque[bytes] = deque()
         self._waiting_bytes = 0
         self._retry_at = 0.0
-        self._torn = os.fstat(self._fd).st_size > 0  # an earlier writer may have been cut short
+        self._torn = True  # until the file is open; an earlier writer may have been cut short
         self.written = self.refused = self.lost = 0
         self.problem = ""
+        self.flush(now=True)  # opens the file
 
     def log(self, step: int, values: dict[str, Any]) -> bool:
         """Appends one step; it is on its way to the disk, safe from the death of this process, when this returns.
@@ -54,10 +61,10 @@ class MetricsWriter:
             Whether every value was accepted.
         """
         refused = self.refused
-        if type(step) is not int or "t" in values or "step" in values:
+        if type(step) is not int or abs(step) > LARGEST_STEP or "t" in values or "step" in values:
             step, values = self._plain_step(step), {k: v for k, v in values.items() if not self._is_reserved(k)}
         for value in values.values():
-            if type(value) is not float and type(value) is not int:
+            if type(value) is not float and (type(value) is not int or abs(value) > LARGEST_STEP):
                 values = self._plain(values)
                 break
         if values:
@@ -74,17 +81,18 @@ class MetricsWriter:
     def _append(self, line: bytes) -> None:
         if not self._waiting and not self._torn:
             try:
-                if os.write(self._fd, line) == len(line):
+                count = os.write(self._fd, line)
+                if count == len(line):
                     self.written += 1
                     return
-                self._torn = True
+                line = line[count:]  # the rest goes on where this left off
             except OSError as error:
                 self.problem = error.strerror or str(error)
         self._keep(line)
         self.flush()
 
     def _keep(self, line: bytes) -> None:
-        if self._waiting_bytes + len(line) > KEPT_BYTES:
+        if self._closed or (self._waiting and self._waiting_bytes + len(line) > KEPT_BYTES):
             self.lost += 1
             return
         self._waiting.append(line)
@@ -92,32 +100,40 @@ class MetricsWriter:
 
     def flush(self, *, now: bool = False) -> None:
         """Writes what waits for a disk that was full; tried at most twice a second unless `now`."""
-        if not (now or time.monotonic() >= self._retry_at):
+        if self._closed or not (now or time.monotonic() >= self._retry_at):
             return
         try:
+            if self._fd < 0:
+                self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+                self._torn = os.fstat(self._fd).st_size > 0
             if self._torn:
-                write_all(self._fd, b"\n")  # ends the line that was cut short
+                os.write(self._fd, b"\n")  # ends the line that was cut short
                 self._torn = False
             while self._waiting:
-                self._torn = True
-                write_all(self._fd, self._waiting[0])
-                self._torn = False
-                self._waiting_bytes -= len(self._waiting.popleft())
-                self.written += 1
+                count = os.write(self._fd, self._waiting[0])
+                self._waiting_bytes -= count
+                self._waiting[0] = self._waiting[0][count:]
+                if not self._waiting[0]:
+                    self._waiting.popleft()
+                    self.written += 1
         except OSError as error:
             self.problem = error.strerror or str(error)
             self._retry_at = time.monotonic() + RETRY_S
 
     def close(self) -> None:
         """Writes what still waits, counts what cannot be written as lost, and closes the file."""
-        if self._fd < 0:
+        if self._closed:
             return
-        if self._waiting or self._torn:
+        if self._waiting:
             self.flush(now=True)
+        self._closed = self._torn = True
         self.lost += len(self._waiting)
         self._waiting.clear()
         fd, self._fd = self._fd, -1
-        os.close(fd)
+        try:
+            os.close(fd)
+        except OSError as error:
+            self.problem = error.strerror or str(error)
 
     @property
     def waiting(self) -> int:
@@ -126,9 +142,7 @@ class MetricsWriter:
 
     def _plain_step(self, step: Any) -> int:
         number = _number(step)
-        if isinstance(number, int):
-            return int(number)
-        if isinstance(number, float) and number.is_integer():
+        if number is not None and abs(number) <= LARGEST_STEP and number == int(number):
             return int(number)
         self.refused += 1
         return -1
@@ -150,20 +164,15 @@ class MetricsWriter:
 
 def _number(value: Any) -> int | float | None:
     """Returns a value as a plain number, or None where it is not one."""
-    if isinstance(value, bool):
-        return int(value)
     if isinstance(value, int):
-        return int(value)
+        return int(value) if abs(value) <= LARGEST else None
     if isinstance(value, float):
         return float(value)
-    item = getattr(value, "item", None)
-    if item is None:
-        return None
     try:
-        value = item()
+        value = value.item()
     except Exception:  # a tensor of several elements, an array, anything foreign
         return None
-    return _number(value) if isinstance(value, (bool, int, float)) else None
+    return _number(value) if isinstance(value, (int, float)) else None
 
 
 @dataclass
@@ -234,12 +243,15 @@ def canonical(path: Path) -> bytes:
 
 def last(path: Path, tail_bytes: int = 8192) -> dict[str, Any]:
     """Returns the newest whole line of a metrics file, read from its end; empty where there is none."""
-    try:
-        with path.open("rb") as file:
+    file = open_regular(path)
+    if file is None:
+        return {}
+    with file:
+        try:
             file.seek(max(0, file.seek(0, os.SEEK_END) - tail_bytes))
             lines = file.read().split(b"\n")
-    except OSError:
-        return {}
+        except OSError:
+            return {}
     return next((record for line in reversed(lines) if line and (record := _record(line))), {})
 
 
@@ -249,11 +261,10 @@ def _without_time(record: dict[str, Any]) -> dict[str, Any]:
 
 def _records(path: Path) -> Iterator[dict[str, Any] | None]:
     """Yields each line as a record with its floats restored, None for a line that is torn."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
+    file = open_regular(path)
+    if file is None:
         return
-    with os.fdopen(fd, "rb") as file:
+    with file:
         try:
             for line in file:
                 if line != b"\n":
@@ -294,7 +305,7 @@ def _checked(record: Any) -> dict[str, Any] | None:
     if type(step) is not int or not -(2**63) <= step < 2**63:
         return None
     for name, value in record.items():
-        if type(value) is float or type(value) is int:
+        if type(value) is float or (type(value) is int and abs(value) <= LARGEST):
             continue
         if value in ("NaN", "Infinity", "-Infinity") or isinstance(value, bool):
             record[name] = float(value)

@@ -124,6 +124,7 @@ def first_party(lab: Path) -> dict[str, Path]:
         path = getattr(module, "__file__", None)
         if not isinstance(path, str) or not path.endswith(".py") or name == "__main__":
             continue
+        path = os.path.abspath(path)  # as `sys.path.append("../..")` leaves them, they seem to lie in the lab
         if _is_first_party(path, str(lab)):
             found[name] = Path(path)
     return found

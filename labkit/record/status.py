@@ -10,8 +10,10 @@ from labkit.record.files import read_json
 from labkit.record.process import Process, boot_id, holders, name_of
 from labkit.record.rundir import RunDir
 
-STATES = ("queued", "running", "finished", "failed", "interrupted", "timeout", "killed", "unknown")
+ENDS = ("finished", "failed", "interrupted", "timeout", "killed", "unknown")
+STATES = ("queued", "running", *ENDS)
 HEARTBEAT_S = 2.0
+FAR_S = 1e11  # three thousand years
 FRESH_S = 60.0  # a heartbeat older than this shows no life; also room for the clocks of two hosts
 
 
@@ -42,12 +44,11 @@ class Status:
 def status(run: RunDir) -> Status:
     """Returns the status of a run. Never `running` without a sign of life."""
     ended = read_json(run.exit)
-    if ended is not None and ended.get("status") in STATES:
-        duration = ended.get("duration_s")
+    if ended is not None and ended.get("status") in ENDS:
         return Status(
             str(ended["status"]),
             str(ended.get("reason") or ""),
-            float(duration) if isinstance(duration, (int, float)) else None,
+            _seconds(ended.get("duration_s")),
             ended,
         )
     started = read_json(run.process)
@@ -57,10 +58,10 @@ def status(run: RunDir) -> Status:
     if process is None:
         return Status("unknown", f"{run.process} does not say which process ran")
     age_s = _heartbeat_age_s(run)
-    began = started.get("started_s")
-    so_far = time.time() - began if isinstance(began, (int, float)) else None
+    began = _seconds(started.get("started_s"))
+    so_far = time.time() - began if began is not None else None
     if not process.is_here():
-        if age_s is not None and age_s < FRESH_S:
+        if age_s is not None and abs(age_s) < FRESH_S:
             return Status("running", f"on {process.host}", so_far)
         return Status("unknown", f"it ran on {process.host}, which cannot be asked from here")
     if process.is_alive():
@@ -76,10 +77,10 @@ def _not_started(run: RunDir) -> Status:
     return Status("unknown", "there is no sign that it ever started")
 
 
-def _without_record(run: RunDir, process: Process, age_s: float | None, began: Any) -> Status:
+def _without_record(run: RunDir, process: Process, age_s: float | None, began: float | None) -> Status:
     """Describes a run of this host whose process is gone without having said how it ended."""
     duration = None
-    if age_s is not None and isinstance(began, (int, float)):
+    if age_s is not None and began is not None:
         duration = max(0.0, time.time() - age_s - began)
     if process.boot and process.boot != boot_id():
         return Status("killed", "the machine was restarted while it ran", duration)
@@ -92,6 +93,11 @@ def _without_record(run: RunDir, process: Process, age_s: float | None, began: A
 
 def _heartbeat_age_s(run: RunDir) -> float | None:
     try:
-        return time.time() - run.heartbeat.stat().st_mtime
+        return time.time() - run.heartbeat.lstat().st_mtime
     except OSError:
         return None
+
+
+def _seconds(value: Any) -> float | None:
+    """Returns a recorded number of seconds that can be reckoned with."""
+    return float(value) if isinstance(value, (int, float)) and abs(value) < FAR_S else None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Iterator
 
+from labkit.record.files import open_regular
 from labkit.record.rundir import RunDir
 from labkit.record.status import status
 
@@ -14,7 +14,7 @@ LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 LOGGED = re.compile(rf"\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{{3}} ({'|'.join(LEVELS)}) \[")
 # Escape sequences and control characters other than colours, tabs and line ends: a log must not take over the terminal.
 CONTROLS = re.compile(
-    r"\x1b(?!\[[0-9;]*m)(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|.)?"
+    r"\x1b(?!\[[0-9;]*m)(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\)?|.)?"
     r"|[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f\x80-\x9f]"
 )
 POLL_S = 0.3
@@ -45,29 +45,28 @@ def lines(run: RunDir, *, grep: str | None = None, level: str | None = None, fol
 
 
 def _written(run: RunDir) -> Iterator[str]:
-    try:
-        fd = os.open(run.log, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
+    file = open_regular(run.log)
+    if file is None:
         return
-    with os.fdopen(fd, encoding="utf-8", errors="replace", newline="\n") as file:
-        yield from file
+    with file:
+        for line in file:
+            yield line.decode("utf-8", "replace")
 
 
 def _grown(run: RunDir) -> Iterator[str]:
     """Yields lines as they come; the rest of an unfinished line when the run is over."""
-    try:
-        fd = os.open(run.log, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
+    file = open_regular(run.log)
+    if file is None:
         return
-    waiting = ""
-    with os.fdopen(fd, encoding="utf-8", errors="replace", newline="\n") as file:
+    waiting = b""
+    with file:
         while True:
             over = status(run).is_over  # asked before reading: what comes after the end is nothing
-            while text := file.read(2**16):
-                *whole, waiting = (waiting + text).split("\n")
-                yield from (line + "\n" for line in whole)
+            while data := file.read(2**16):
+                *whole, waiting = (waiting + data).split(b"\n")
+                yield from (line.decode("utf-8", "replace") + "\n" for line in whole)
             if over:
                 break
             time.sleep(POLL_S)
     if waiting:
-        yield waiting
+        yield waiting.decode("utf-8", "replace")

@@ -16,7 +16,7 @@ from labkit.record.files import dumps
 
 LIMIT_BYTES = 100 * 2**20
 CONFLICT = re.compile(rb"^(<{7} |={7}$|>{7} )", re.MULTILINE)
-HEADING = re.compile(r"^#{1,6}[ \t]+(.+?)[ \t]*#*$", re.MULTILINE)
+HEADING = re.compile(r"^#{1,6}[ \t]+(\S.*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Notebook:
         """The first heading, else the name."""
         for cell in self.cells:
             if cell["cell_type"] == "markdown" and (found := HEADING.search(cell["source"])):
-                return found[1]
+                return _without_closing(found[1].rstrip())
         return self.name
 
     @property
@@ -108,6 +108,12 @@ class Notebook:
 def _tags(cell: dict[str, Any]) -> list[str]:
     tags = cell["metadata"].get("tags")
     return [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
+
+
+def _without_closing(heading: str) -> str:
+    """Returns a heading without the signs that may end it as well: `A title ##`, but not `C#`."""
+    text = heading.rstrip("#")
+    return text.rstrip() if text.endswith((" ", "\t")) else heading
 
 
 def read(path: Path) -> Notebook:

@@ -55,7 +55,7 @@ def resolve(parameters: list[Parameter], given: dict[str, Any], where: str) -> d
 
 def _unknown(name: Any, known: dict[str, Parameter], where: str) -> str:
     if not known:
-        return f"{name!r}: {where} declares no parameters; tag the cell that has them `parameters`"
+        return f"{name!r:.80}: {where} declares no parameters; tag the cell that has them `parameters`"
     if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
         return f"{name!r:.80} is not a name that a parameter can have; {where} declares {', '.join(known)}"
     near = difflib.get_close_matches(name.upper(), [key.upper() for key in known], 1, 0.6)
@@ -159,7 +159,7 @@ def _refuse_what_no_cell_can_say(parameter: Parameter, value: Any, depth: int = 
 
 def effective(parameters: list[Parameter], values: dict[str, Any]) -> dict[str, Any]:
     """Returns every declared parameter with the value that it has in the run."""
-    return {parameter.name: values.get(parameter.name, parameter.default) for parameter in parameters}
+    return {parameter.name: _plain(values.get(parameter.name, parameter.default)) for parameter in parameters}
 
 
 def parse_assignment(text: str) -> tuple[str, Raw]:
@@ -202,15 +202,26 @@ def yaml_value(text: str) -> Any:
         ValueError: It is not YAML, or says something that no parameter can be.
     """
     from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
 
     reader = YAML(typ="safe", pure=True)
     reader.version = (1, 2)
+    if "*" in text and _has_alias(text):
+        raise ValueError("an alias (*name) stands for another value; write the value out")  # a few could mean billions
     reader.constructor.add_constructor("tag:yaml.org,2002:timestamp", lambda loader, node: node.value)
     try:
         return reader.load(io.StringIO(text))
-    except (YAMLError, ValueError, RecursionError, AssertionError, TypeError) as error:
+    except Exception as error:  # the reader's own, and what its constructors stumble over: KeyError for `!!bool x`
         raise ValueError(f"not YAML 1.2: {' '.join(str(error).split())[:300]}") from error
+
+
+def _has_alias(text: str) -> bool:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.events import AliasEvent
+
+    try:
+        return any(isinstance(event, AliasEvent) for event in YAML(typ="safe", pure=True).parse(io.StringIO(text)))
+    except Exception:
+        return False  # reading it says what is wrong
 
 
 def yaml_text(values: dict[str, Any]) -> str:
@@ -229,7 +240,9 @@ def yaml_text(values: dict[str, Any]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, (tuple, set, frozenset)):
+    if isinstance(value, (set, frozenset)):
+        return [_plain(item) for item in sorted(value, key=repr)]
+    if isinstance(value, tuple):
         return [_plain(item) for item in value]
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}

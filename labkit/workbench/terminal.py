@@ -216,7 +216,7 @@ def print_rows(found: list[dict[str, Any]], folder: Path) -> None:
 
     console = Console(highlight=False)
     if not found:
-        print(f"no runs in {folder}")
+        print(f"no runs in {printable(str(folder))}")
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("notebook", "id", "status", "started", "took", "metrics", "given"):
@@ -225,7 +225,7 @@ def print_rows(found: list[dict[str, Any]], folder: Path) -> None:
     for row in found:
         given = "  ".join(f"{name}={value}" for name, value in row["given"].items())
         state = Text(row["status"], style=COLOURS.get(row["status"], ""))
-        labels = f" ({', '.join(map(str, row['labels']))})" if row["labels"] else ""
+        labels = printable(f" ({', '.join(map(str, row['labels']))})") if row["labels"] else ""
         cells = (
             row["id"][-6:],
             state + labels,
@@ -235,7 +235,8 @@ def print_rows(found: list[dict[str, Any]], folder: Path) -> None:
             given,
         )
         table.add_row(
-            Text(row["notebook"]), *(cell if isinstance(cell, Text) else Text(printable(cell)) for cell in cells)
+            Text(printable(row["notebook"])),
+            *(cell if isinstance(cell, Text) else Text(printable(cell)) for cell in cells),
         )
     console.print(table)
 
@@ -249,7 +250,7 @@ def local_time(text: Any) -> str:
     """Returns a recorded time as this machine's clock shows it."""
     try:
         return datetime.fromisoformat(str(text)).astimezone().strftime("%Y-%m-%d %H:%M")
-    except ValueError:
+    except (ValueError, OverflowError):
         return ""
 
 
@@ -324,7 +325,8 @@ def _print_metrics(console: Any, summary: dict[str, Any]) -> None:
         table.add_column(title, justify="left" if title == "metric" else "right")
     for name, entry in entries.items():
         values = [number(entry.get(key)) for key in ("last", "min", "max")]
-        table.add_row(Text(printable(name)), *values, str(entry.get("count", "")))
+        cells = (name, *values, number(entry.get("count", "")))
+        table.add_row(*(Text(printable(cell)) for cell in cells))
     console.print()
     console.print(table)
 
