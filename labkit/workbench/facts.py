@@ -28,7 +28,7 @@ STATES = {  # state: how grave it is, and how a reader is told
 LABELS = {
     "debug": "Debug run: small data and few steps, no result.",
     "stand-in": "Stand-in data: the numbers say nothing about the real data.",
-    "explored": "Explored by hand: cells ran out of order or were changed; running the notebook may give another result.",
+    "explored": "Explored by hand: cells ran out of order or were changed; a clean run may give another result.",
 }
 MAIN_NUMBERS = 4
 
@@ -251,11 +251,3 @@ def _details(environment: dict[str, Any]) -> list[tuple[str, str]]:
         else:
             rows.append((key, detail(value)))
     return [(short(name), text) for name, text in rows if text][:60]
-
-
-def detail(value: object) -> str:
-    if isinstance(value, list):
-        return short(", ".join(detail(item) for item in value))
-    if isinstance(value, dict):
-        return short(", ".join(f"{name} {detail(item)}" for name, item in value.items()))
-    return short(value)
