@@ -116,7 +116,7 @@ def read_json(path: Path, limit_bytes: int = 64 * 2**20) -> dict[str, Any] | Non
     Only a regular file is read: no link out of the run, no pipe that would never end. What is nested more than
     DEPTH deep counts as unreadable, so that nobody who walks through it runs out of stack.
     """
-    data = read_regular(path, limit_bytes)
+    data = _read(open_record(path), limit_bytes)
     if data is None:
         return None
     try:
@@ -140,8 +140,34 @@ def _is_deep(value: Any) -> bool:
 
 
 def read_regular(path: Path, limit_bytes: int) -> bytes | None:
-    """Returns at most `limit_bytes` of a regular file; None where `open_regular` finds none."""
-    file = open_regular(path)
+    """Returns at most `limit_bytes` of a regular file; None where it is missing, a link, or something else."""
+    return _read(_open(path), limit_bytes)
+
+
+def open_record(path: Path) -> BinaryIO | None:
+    """Opens a regular file of a run; None where it is missing, a link, something else, or in a folder that is a link."""
+    try:
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except (OSError, ValueError):
+        return None
+    try:
+        return _open(path.name, folder)
+    finally:
+        os.close(folder)
+
+
+def _open(path: Path | str, folder: int | None = None) -> BinaryIO | None:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    except (OSError, ValueError):
+        return None
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        return os.fdopen(fd, "rb")
+    os.close(fd)
+    return None
+
+
+def _read(file: BinaryIO | None, limit_bytes: int) -> bytes | None:
     if file is None:
         return None
     with file:
@@ -149,22 +175,6 @@ def read_regular(path: Path, limit_bytes: int) -> bytes | None:
             return file.read(limit_bytes)
         except OSError:
             return None
-
-
-def open_regular(path: Path) -> BinaryIO | None:
-    """Opens a regular file for reading; None where it is missing, something else, a link, or in a linked folder."""
-    try:
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            fd = os.open(path.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
-        finally:
-            os.close(folder)
-    except (OSError, ValueError):
-        return None
-    if stat.S_ISREG(os.fstat(fd).st_mode):
-        return os.fdopen(fd, "rb")
-    os.close(fd)
-    return None
 
 
 def now() -> str:

@@ -19,7 +19,7 @@ from typing import Any
 
 import orjson
 
-from labkit.record.files import dumps, open_regular
+from labkit.record.files import dumps, open_record
 
 RESERVED = frozenset(("step", "t"))
 RETRY_S = 0.5
@@ -243,7 +243,7 @@ def canonical(path: Path) -> bytes:
 
 def last(path: Path, tail_bytes: int = 8192) -> dict[str, Any]:
     """Returns the newest whole line of a metrics file, read from its end; empty where there is none."""
-    file = open_regular(path)
+    file = open_record(path)
     if file is None:
         return {}
     with file:
@@ -261,7 +261,7 @@ def _without_time(record: dict[str, Any]) -> dict[str, Any]:
 
 def _records(path: Path) -> Iterator[dict[str, Any] | None]:
     """Yields each line as a record with its floats restored, None for a line that is torn."""
-    file = open_regular(path)
+    file = open_record(path)
     if file is None:
         return
     with file:

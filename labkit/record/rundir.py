@@ -314,7 +314,7 @@ def _of_report(path: Path, runs: Path) -> RunDir:
     """Returns the run that a report was made from: the one beside it, else the one that the page names."""
     if path.name == "report.html" and _is_run(os.path.abspath(path.parent)):
         return RunDir(path.parent.resolve())
-    start = (read_regular(Path(os.path.realpath(path)), REPORT_HEAD_BYTES) or b"").decode("utf-8", "replace")
+    start = (read_regular(path, REPORT_HEAD_BYTES) or b"").decode("utf-8", "replace")
     found = re.search(r'<meta name="labkit-summary" content="([^"]*)">', start)
     try:
         name = json.loads(html.unescape(found[1]))["run"] if found else ""

@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Iterator
 
-from labkit.record.files import open_regular
+from labkit.record.files import open_record
 from labkit.record.rundir import RunDir
 from labkit.record.status import status
 
@@ -45,7 +45,7 @@ def lines(run: RunDir, *, grep: str | None = None, level: str | None = None, fol
 
 
 def _written(run: RunDir) -> Iterator[str]:
-    file = open_regular(run.log)
+    file = open_record(run.log)
     if file is None:
         return
     with file:
@@ -55,7 +55,7 @@ def _written(run: RunDir) -> Iterator[str]:
 
 def _grown(run: RunDir) -> Iterator[str]:
     """Yields lines as they come; the rest of an unfinished line when the run is over."""
-    file = open_regular(run.log)
+    file = open_record(run.log)
     if file is None:
         return
     waiting = b""

@@ -15,6 +15,6 @@ _STAMP = re.compile(r'<meta name="labkit-page" content="([^"]*)">')
 
 def page_stamp(path: Path) -> str | None:
     """Returns what was stamped on a page of labkit's; None where the file is missing or no such page."""
-    start = read_regular(path.parent.resolve() / path.name, WITHIN_BYTES)  # the folder of reports may be a link
+    start = read_regular(path, WITHIN_BYTES)
     found = _STAMP.search(start.decode("utf-8", "replace")) if start else None
     return unescape(found[1]) if found else None
