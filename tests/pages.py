@@ -1,5 +1,6 @@
 """Runs made for one test of a page, and a run in which everything that text can be is hostile."""
 
+# ruff: noqa: E501  (rows of data stay rows)
 from __future__ import annotations
 
 import base64

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (rows of data stay rows)
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (rows of data stay rows)
 from __future__ import annotations
 
 import base64
@@ -22,6 +23,7 @@ from tiny import plain_environment
 
 from labkit.workbench import document, sanitise
 from labkit.workbench.console import console
+from labkit.workbench.curves import BUCKETS, curve, thinned
 from labkit.workbench.facts import Facts
 from labkit.workbench.report import ReportExporter, render, write_report
 from labkit.workbench.stamp import LONGEST, page_stamp
@@ -330,3 +332,14 @@ def test_nbconvert_finds_the_exporter_by_name(tmp_path: Path) -> None:
     page = source.with_suffix(".html").read_text()
     assert "<title>Any</title>" in page
     assert_page_is_inert(page)
+
+
+def test_a_course_keeps_its_peaks_and_skips_what_is_no_number() -> None:
+    values = [0.0] * 10_000
+    values[5_005], values[77] = 9.0, float("nan")
+    points = thinned(values)
+    assert (5_005, 9.0) in points
+    assert len(points) <= 2 * BUCKETS
+    assert curve([1.0, float("inf"), 2.0], "loss") is None
+    assert curve([1.0, 1.0, 1.0], "loss") is not None
+    assert curve([1e308, -1e308, 0.0], "loss") is None

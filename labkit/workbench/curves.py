@@ -43,12 +43,9 @@ def thinned(values: Sequence[float]) -> list[tuple[int, float]]:
     points: list[tuple[int, float]] = []
     for bucket in range(BUCKETS):
         begin, end = bucket * len(values) // BUCKETS, (bucket + 1) * len(values) // BUCKETS
-        finite = [(place, values[place]) for place in range(begin, end) if math.isfinite(values[place])]
+        part = list(values[begin:end])
+        finite = part if math.isfinite(sum(part)) else [value for value in part if math.isfinite(value)]
         if finite:
-            extremes = {min(finite, key=_value), max(finite, key=_value)}
+            extremes = {(begin + part.index(value), value) for value in (min(finite), max(finite))}
             points.extend(sorted(extremes))
     return points
-
-
-def _value(point: tuple[int, float]) -> float:
-    return point[1]

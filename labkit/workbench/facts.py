@@ -122,6 +122,7 @@ def facts_of(run: RunDir, stale: Iterable[str] = ()) -> Facts:
         *_lost_bands(counted, torn),
         *_stale_bands(facts.stale),
     ]
+    facts.bands.sort(key=lambda band: band.grade != "bad")
     facts.about = _about(run, manifest, ended, environment, found.duration_s)
     facts.details = _details(environment)
     if not ended and found.state not in {"running", "queued"}:
@@ -149,7 +150,8 @@ def _metrics(run: RunDir) -> tuple[list[Metric], int]:
     read = recorded_metrics.read(inside(run, run.metrics))
     found = []
     for name, column in read.columns.items():
-        finite = [value for value in column.values if math.isfinite(value)]
+        is_finite = math.isfinite(sum(column.values))  # quick where there is neither NaN nor infinity
+        finite = column.values if is_finite else [value for value in column.values if math.isfinite(value)]
         low, high = (min(finite), max(finite)) if finite else (None, None)
         last = column.values[-1] if column.values else None
         found.append(Metric(short(name), number(last), number(low), number(high), len(column.values), column.values))

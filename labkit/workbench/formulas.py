@@ -47,7 +47,8 @@ _COMMANDS = frozenset(
     "frac dfrac tfrac cfrac binom dbinom tbinom sqrt hat bar vec dot ddot tilde acute grave breve check mathring "
     "widehat widetilde overline underline overbrace underbrace overrightarrow overleftarrow overset underset stackrel "
     "substack mathbb mathbf mathcal mathfrak mathit mathrm mathscr mathsf mathtt mathnormal boldsymbol "
-    "bm text textrm textbf textit texttt textsf textnormal mbox left right middle big Big bigg Bigg bigl bigr bigm Bigl Bigr Bigm biggl "
+    "bm text textrm textbf "
+    "textit texttt textsf textnormal mbox left right middle big Big bigg Bigg bigl bigr bigm Bigl Bigr Bigm biggl "
     "biggr Biggl Biggr quad qquad enspace thinspace hspace kern displaystyle textstyle limits nolimits mod pmod bmod "
     "xrightarrow xleftarrow phantom argmax argmin lim max min sup inf det gcd limsup liminf Pr sin cos tan cot sec csc "
     "sinh cosh tanh coth arcsin arccos arctan exp ln lg log deg dim hom ker sim iff implies".split()
