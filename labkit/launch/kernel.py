@@ -37,6 +37,8 @@ def main() -> None:
         capture.attach(app.shell)
     app.start()
     capture.end()
+    atexit.unregister(app.close)  # waits for ever, once in fifty, for a thread that sends to one that has ended
+    atexit.unregister(app.iopub_thread.stop)
     leave(0, last=lambda: record_end(RunDir(Path(log).parent), lab_root) if log else None)
 
 
@@ -83,9 +85,7 @@ def leave(code: int, last: Callable[[], object] = lambda: None) -> None:
         atexit._run_exitfuncs()
         last()
         for candidate in gc.get_objects():
-            if issubclass(
-                type(candidate), _io._IOBase
-            ):  # isinstance would ask lazy objects what they are, and load them
+            if issubclass(type(candidate), _io._IOBase):  # isinstance would have lazy objects load what they stand for
                 _flush(candidate)
     finally:
         os._exit(code)
