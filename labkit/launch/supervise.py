@@ -82,6 +82,7 @@ class Supervisor:
     kernel: Process | None = None
     kernel_exit: dict[str, int | None] | None = None
     peak_rss_bytes: int = 0
+    refused: str = ""  # why the kernel could not be started
     outcome: dict[str, Any] | None = None
     stop: str = ""  # the name of the signal, or "timeout"
     runner_lost: bool = False
@@ -150,7 +151,8 @@ class Supervisor:
         try:
             pid = _spawn(start)
         except OSError as error:
-            self._tell({"refused": f"{start.argv[0]}: {error.strerror or error}"})
+            self.refused = f"{error.filename or start.argv[0]}: {error.strerror or error}"
+            self._tell({"refused": self.refused})
             self.kernel_exit = {"code": 127, "signal": None}
             return
         self.kernel = Process.of(pid)
@@ -235,11 +237,21 @@ class Supervisor:
         if self.start is None:
             return
         left = end_descendants(spare=self.runner.pid if self.detached else None)
-        if self.start.scratch:
-            shutil.rmtree(self.start.scratch, ignore_errors=True)
         if self.start.run is not None:
             self._write_exit(left)
         self._tell({"exited": self.kernel_exit or {"code": 127, "signal": None}})
+        self._outlast_runner()
+        if self.start.scratch:
+            shutil.rmtree(self.start.scratch, ignore_errors=True)
+
+    def _outlast_runner(self) -> None:
+        """Waits until the runner has let go: it may still use the private folder, and a detached one write its report."""
+        self.channel.setblocking(True)
+        try:
+            while self.channel.recv(2**16):
+                pass
+        except OSError:
+            pass
 
     def _write_exit(self, left: list[dict[str, Any]]) -> None:
         state, reason = self._verdict()
@@ -273,6 +285,8 @@ class Supervisor:
     def _verdict(self) -> tuple[str, str]:
         """Returns status and reason, from what is known when the kernel has ended."""
         outcome = self.outcome or {}
+        if self.refused:
+            return "failed", f"the kernel did not start: {self.refused}"
         if self.overdue:
             grace_s = self.start.grace_s if self.start else 0
             if self.stop == "timeout":
@@ -514,9 +528,6 @@ def main(arguments: list[str]) -> None:
         )
     runner.returncode = 0
     Supervisor(ours, Process.of(runner.pid), detached=True).serve()
-    with ours:
-        while ours.recv(2**16):  # the runner may still write its report
-            pass
 
 
 if __name__ == "__main__":

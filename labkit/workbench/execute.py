@@ -114,7 +114,7 @@ def prepare(
         "source/notebook.ipynb": source.dumps(),
         "notebook.ipynb": source.dumps(),
     }
-    run = create(runs or lab.runs_folder(path.parent), source.name, manifest, files)
+    run = create(lab.runs_folder(path.parent, runs), source.name, manifest, files)
     return Job(str(run.path), str(path), values, kernel, timeout_s, grace_s)
 
 
