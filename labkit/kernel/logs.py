@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 Item = TypeVar("Item")
 
 EVERY_S = 0.5  # between two states of a bar
+TELL_S = 1.0  # between two calls of `on_update`, which may write a file; shorter loops make none
 BAR_COLUMNS = 100
 
 
@@ -168,6 +169,7 @@ class Progress(Generic[Item]):
         self._write_live, self._write_final, self._on_update = write_live, write_final, on_update
         self._values: dict[str, Any] = {}
         self._started = self._due = time.monotonic()
+        self._told: float | None = None
         self._shown = 0  # characters of the state on the screen
         self._closed = False
 
@@ -201,13 +203,17 @@ class Progress(Generic[Item]):
         state = self._state()
         self._draw(state, end="\n")
         self._write_final(final_line(state) + "\n")
-        self._tell(state)
+        if self._told is not None:
+            self._tell(state)
 
     def _show(self) -> None:
         state = self._state()
         self._draw(state)
-        self._tell(state)
-        self._due = time.monotonic() + EVERY_S
+        now = time.monotonic()
+        self._due = now + EVERY_S
+        if now - (self._started if self._told is None else self._told) >= TELL_S:
+            self._told = now
+            self._tell(state)
 
     def _state(self) -> State:
         values = {name: _number(value) for name, value in self._values.items()}
@@ -288,7 +294,7 @@ def progress(
         write_live: Takes each state: text that begins with a carriage return, the last one with a line's end.
             By default standard error, where that is a terminal.
         write_final: Takes the one line that stays; by default standard output, where no bar was drawn.
-        on_update: Takes each state as facts: description, done, total, elapsed_s, left_s, values.
+        on_update: Takes the state as facts, at most once a second: description, done, total, elapsed_s, left_s, values.
     """
     terminal = sys.stderr is not None and sys.stderr.isatty()
     return Progress(
@@ -328,8 +334,7 @@ def _number(value: Any) -> Any:
 
 def _listed(values: dict[str, Any]) -> str:
     return ", ".join(
-        f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"
-        for name, value in values.items()
+        f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}" for name, value in values.items()
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal
@@ -91,16 +91,19 @@ def train_one_epoch(
     for step, group in enumerate(_groups(batches, accumulate)):
         signals.check()
         samples = sum(len(targets) for _, targets in group)
-        step_loss = torch.zeros((), device=device)
+        losses = []
         optimizer.zero_grad(set_to_none=True)
         for inputs, targets in group:
             inputs, targets = move(inputs, device), move(targets, device)
             with autocast(device, precision):
                 outputs = model(inputs)
-                loss = loss_function(outputs, targets) * (len(targets) / samples)  # ()
+                loss = loss_function(outputs, targets)  # ()
+                if len(group) > 1:
+                    loss = loss * (len(targets) / samples)
             (loss if scaler is None else scaler.scale(loss)).backward()
             sums.count(outputs, targets)
-            step_loss += loss.detach()
+            losses.append(loss.detach())
+        step_loss = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
         sums.add(step_loss, samples)
         _update(model, optimizer, scheduler, clip_norm, scaler)
         if on_step is not None:
@@ -168,7 +171,7 @@ def move(batch: Any, device: torch.device | str) -> Any:
     return batch
 
 
-def autocast(device: torch.device, precision: Precision) -> torch.autocast:
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
     """Returns the context of a forward pass in the precision asked for.
 
     Raises:
@@ -177,7 +180,7 @@ def autocast(device: torch.device, precision: Precision) -> torch.autocast:
     if precision not in AUTOCAST:
         raise RunProblem(f"precision {precision!r} is not known; known: {', '.join(AUTOCAST)}")
     dtype = AUTOCAST[precision]
-    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
+    return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
 
 
 @contextmanager
@@ -227,7 +230,7 @@ class _Sums:
         self.samples = self.labels = 0
 
     def add(self, mean_loss: Tensor, samples: int) -> None:
-        self.loss += mean_loss.detach().to(self.loss.dtype) * samples
+        self.loss.add_(mean_loss.detach(), alpha=samples)
         self.samples += samples
 
     def count(self, outputs: Any, targets: Any) -> None:

@@ -1,0 +1,121 @@
+"""Every notebook and template keeps the contract and runs as shipped."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from tiny import ROOT, plain_environment
+
+from labkit.kernel.figures import load_data, picture
+from labkit.record.declared import declared
+from labkit.record.metrics import read
+
+NOTEBOOKS = sorted([*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "templates").rglob("*.ipynb")])
+SECTIONS = ["Goal", "Environment", "Data", "Model", "Training", "Analysis", "Conclusion"]
+PARAMETER = re.compile(r"[A-Z][A-Z0-9_]*: (int|float|bool|str) = \S+  # \S.*")
+
+every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def source(path):
+    return "\n".join(cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "code")
+
+
+def labkit_run(lab, notebook, *arguments):
+    """Runs a copy of a notebook as a user does, and returns the run's folder."""
+    shutil.copy(notebook, lab / "notebooks")
+    command = [sys.executable, "-m", "labkit.cli", "run", f"notebooks/{notebook.name}", *arguments]
+    done = subprocess.run(command, cwd=lab, env=plain_environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return (lab / done.stdout.splitlines()[-1]).resolve()
+
+
+@every_notebook
+def test_a_notebook_is_valid_and_committed_without_outputs(path):
+    made = json.loads(path.read_text())
+    nbformat.validate(nbformat.from_dict(made))
+    assert made["metadata"]["kernelspec"]["name"] == "python3"
+    assert made["metadata"]["language_info"] == {"name": "python"}
+    for cell in made["cells"]:
+        assert cell.get("outputs", []) == [] and cell.get("execution_count") is None
+
+
+@every_notebook
+def test_the_seven_sections_stand_in_order_each_with_text_then_code(path):
+    cells = nbformat.read(path, 4).cells
+    heads = [(i, m[1]) for i, c in enumerate(cells) for m in re.finditer(r"^## (.+)$", c.source, re.MULTILINE)]
+    assert [name for _, name in heads] == SECTIONS
+    assert cells[0].source.startswith("# ")
+    for index, _ in heads:
+        assert cells[index].cell_type == "markdown" and cells[index + 1].cell_type == "code"
+
+
+@every_notebook
+def test_cell_ids_are_words_that_say_the_section(path):
+    ids = [cell.id for cell in nbformat.read(path, 4).cells]
+    assert len(set(ids)) == len(ids)
+    assert all(re.fullmatch(r"[a-z]+(-[a-z]+)*", name) for name in ids)
+    sections = list(dict.fromkeys(name.partition("-")[0] for name in ids))
+    assert sections == ["goal", "parameters", "start", *map(str.lower, SECTIONS[1:])]
+
+
+@every_notebook
+def test_each_parameter_has_type_literal_and_meaning_and_is_used(path):
+    cells = nbformat.read(path, 4).cells
+    (parameters,) = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+    assert parameters.id == "parameters"
+    lines = parameters.source.splitlines()
+    assert all(PARAMETER.fullmatch(line) for line in lines), lines
+    found = declared(parameters.source)
+    assert len(found) == len(lines) and all(parameter.help for parameter in found)
+    rest = source(path).replace(parameters.source, "")
+    for parameter in found:
+        assert re.search(rf"\b{parameter.name}\b", rest), f"{parameter.name} means nothing"
+
+
+@pytest.mark.slow
+@every_notebook
+def test_a_debug_run_is_quick_and_whole(lab, path):
+    run = labkit_run(lab, path, "-p", "DEBUG=true")
+    assert json.loads((run / "attempts/1/exit.json").read_text())["status"] == "finished"
+    assert json.loads((run / "run.json").read_text())["parameters"]["DEBUG"] is True
+    assert "2 of 2 in" in (run / "output.log").read_text()
+
+
+@pytest.mark.slow
+def test_the_digits_are_read_and_every_figure_can_be_drawn_again_from_its_data(lab):
+    from labkit.kernel import figures
+
+    run = labkit_run(lab, ROOT / "notebooks" / "digits-cnn.ipynb")
+    metrics = read(run / "metrics.jsonl")
+    assert metrics.torn == 0
+    assert list(metrics.columns["loss"].steps) == list(range(400))
+    assert list(metrics.columns["epoch"].values) == list(range(1, 21))
+    assert metrics.columns["test_accuracy"].values[-1] >= 0.98
+
+    log = (run / "output.log").read_text()
+    assert re.search(r"\.\d{3} INFO \[digits-cnn\.ipynb training-loop: train: \d+\] trained 400 steps", log)
+    assert "epoch: 20 of 20 in " in log and "The hypothesis holds in this run." in log
+    environment = json.loads((run / "environment.json").read_text())
+    assert environment["determinism"]["seed"] == 0 and environment["determinism"]["deterministic"]
+    assert environment["threads"] == 1
+
+    folder = Path(run / "figures")
+    drawn = {"learning-curves": figures.learning_curves, "confusion": figures.confusion_matrix, "roc": figures.roc}
+    for name, draw in drawn.items():
+        assert picture(load_data(folder / f"{name}.csv"), draw, (8, 3.6)) == (folder / f"{name}.png").read_bytes()
+
+
+@pytest.mark.slow
+def test_two_runs_with_one_seed_have_the_same_metrics_to_the_last_bit(lab):
+    path = ROOT / "notebooks" / "digits-cnn.ipynb"
+    first, second = (read(labkit_run(lab, path, "-p", "DEBUG=true") / "metrics.jsonl") for _ in range(2))
+    assert len(first.columns["loss"].values) == 8
+    assert first.columns == second.columns
