@@ -45,8 +45,9 @@ class RunProvisioner(KernelProvisionerBase):
     async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
         """Writes the connection file, in a folder that only this user can enter, and builds the command."""
         manager = self.parent
-        base = tempfile.gettempdir()  # a socket's path has 107 bytes at most
-        self._folder = tempfile.mkdtemp(prefix="labkit-", dir=base if len(os.fsencode(base)) < 80 else "/tmp")  # mode 0700
+        base = tempfile.gettempdir()
+        short = len(os.fsencode(base)) < 80  # a socket's path has 107 bytes at most
+        self._folder = tempfile.mkdtemp(prefix="labkit-", dir=base if short else "/tmp")  # mode 0700
         manager.transport = "ipc"
         manager.ip = str(Path(self._folder, "k"))
         manager.connection_file = str(Path(self._folder, "connection.json"))

@@ -245,7 +245,7 @@ class Supervisor:
             shutil.rmtree(self.start.scratch, ignore_errors=True)
 
     def _outlast_runner(self) -> None:
-        """Waits until the runner has let go: it may still use the private folder, and a detached one write its report."""
+        """Waits until the runner has let go: it may still use the private folder, or write its report."""
         self.channel.setblocking(True)
         try:
             while self.channel.recv(2**16):
