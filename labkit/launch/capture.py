@@ -40,7 +40,8 @@ class Capture:
     """
 
     def __init__(self, path: str) -> None:
-        self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self._path = path
+        self._fd = self._open()
         self._lock = threading.RLock()
         self._claims: deque[list[Any]] = deque()  # [start, end, stream] of what Python's streams wrote
         self._seen = os.fstat(self._fd).st_size
@@ -49,6 +50,19 @@ class Capture:
         self.lost = self.cut_bytes = self.cut_displays = 0
         self._streams: dict[str, RunStream] = {}
         self._over = threading.Event()
+        os.register_at_fork(after_in_child=self._forked)
+
+    def _open(self) -> int:
+        return os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+
+    def _forked(self) -> None:
+        """Makes a forked child's writes its own: the lock may be held by a thread that is not there any more."""
+        self._lock = threading.RLock()
+        self._claims = deque(maxlen=0)  # the parent shows what has no owner
+        try:
+            self._fd = self._open()  # a shared one would move the parent's place in the file
+        except OSError:
+            self._fd = 1
 
     def write(self, stream: str, text: str) -> None:
         """Appends text to the log at once; `stream` is the one that shows it, HIDDEN for none."""

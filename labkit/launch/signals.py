@@ -28,6 +28,14 @@ def install() -> None:
     """Lets the stop signals set the flag in this process; called in the main thread before any cell runs."""
     for number in STOP:
         signal.signal(number, _request)
+    os.register_at_fork(after_in_child=_restore)
+
+
+def _restore() -> None:
+    """Gives a forked child the usual signals: pools and loaders end their workers by SIGTERM."""
+    for number in STOP:
+        if signal.getsignal(number) is _request:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def promise_boundaries() -> None:
