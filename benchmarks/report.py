@@ -1,0 +1,98 @@
+"""How long a report takes and what a page weighs beyond the notebook's own images, beside nbconvert's HTML page.
+
+python benchmarks/report.py [--rounds 7] [--json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import re
+import statistics
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import nbformat
+from nbconvert.exporters import HTMLExporter
+
+import labkit.workbench  # noqa: F401  before nbformat: keeps a slow import out
+from labkit.record.metrics import MetricsWriter
+from labkit.record.rundir import RunDir, create
+from labkit.workbench import report
+
+CELLS = 30
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+)
+
+
+def notebook() -> nbformat.NotebookNode:
+    """Returns a notebook as an experiment leaves one: prose, formulas, code, text, tables and images."""
+    cells = []
+    for number in range(CELLS):
+        formula = f"$L_{{{number}}} = \\frac{{1}}{{N}} \\sum_i x_i^2$"
+        cells.append(nbformat.v4.new_markdown_cell(f"## Part {number}\n\nThe loss is {formula}."))
+        text = nbformat.v4.new_output("stream", name="stdout", text="step 1: loss 0.5\n" * 40)
+        rows = "".join(f"<tr><th>{row}</th><td>{row / 7:.4f}</td></tr>" for row in range(20))
+        table = nbformat.v4.new_output("display_data", data={"text/html": f"<table>{rows}</table>", "text/plain": "…"})
+        image = nbformat.v4.new_output("display_data", data={"image/png": base64.b64encode(PIXEL).decode()})
+        code = "for step, (images, labels) in enumerate(batches):\n    loss = train(model, images, labels)\n" * 6
+        cells.append(nbformat.v4.new_code_cell(code, outputs=[text, table, image], execution_count=number + 1))
+    return nbformat.v4.new_notebook(cells=cells)
+
+
+def run_of(folder: Path, document: nbformat.NotebookNode) -> RunDir:
+    """Returns a run directory with this executed notebook and 2,000 steps of metrics."""
+    run = create(folder, "bench", {"title": "Benchmark"}, {"notebook.ipynb": nbformat.writes(document)})
+    writer = MetricsWriter(run.metrics)
+    for step in range(2000):
+        writer.log(step, {"loss": 1 / (step + 1), "accuracy": step / 2000})
+    writer.close()
+    run.summarise()
+    return run
+
+
+def page_overhead_bytes(page: str) -> int:
+    """Returns the size of a page without the images that it carries."""
+    return len(re.sub(r"data:image/[^\"')]+", "", page).encode())
+
+
+def main() -> None:
+    """Prints the medians."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    document = notebook()
+    empty = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Empty")])
+    ours, theirs = [], []
+    with TemporaryDirectory() as folder:
+        run, bare = run_of(Path(folder), document), run_of(Path(folder), empty)
+        exporter = HTMLExporter()
+        report.render(run), exporter.from_notebook_node(document)  # the first pays for imports and templates
+        for _ in range(options.rounds):
+            began = time.perf_counter()
+            report.render(run)
+            ours.append(time.perf_counter() - began)
+            began = time.perf_counter()
+            exporter.from_notebook_node(document)
+            theirs.append(time.perf_counter() - began)
+        found = {
+            "report_s": statistics.median(ours),
+            "nbconvert_s": statistics.median(theirs),
+            "page_overhead_bytes": page_overhead_bytes(report.render(bare)),
+            "nbconvert_overhead_bytes": page_overhead_bytes(exporter.from_notebook_node(empty)[0]),
+        }
+    if options.json:
+        print(json.dumps(found))
+        return
+    print(f"a report of {CELLS} sections    {found['report_s'] * 1000:7.1f} ms   (at most 100 ms)")
+    print(f"nbconvert's HTML page     {found['nbconvert_s'] * 1000:7.1f} ms")
+    print(f"page without content      {found['page_overhead_bytes'] / 1024:7.1f} KiB  (at most 150 KB)")
+    print(f"nbconvert's               {found['nbconvert_overhead_bytes'] / 1024:7.1f} KiB")
+
+
+if __name__ == "__main__":
+    main()
