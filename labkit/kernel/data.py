@@ -78,9 +78,7 @@ class Batches:
         self.batch_size, self.shuffle, self.seed, self.drop_last = batch_size, shuffle, seed, drop_last
         self.epoch = 0
         if len(self) == 0:
-            raise RunProblem(
-                f"no batch: {self.samples} samples, batches of {batch_size}, drop_last={drop_last}"
-            )
+            raise RunProblem(f"no batch: {self.samples} samples, batches of {batch_size}, drop_last={drop_last}")
 
     def __len__(self) -> int:
         """Returns the number of batches in an epoch."""
@@ -253,9 +251,7 @@ class Digits:
 
     def __repr__(self) -> str:
         parts = (("train", self.train), ("validation", self.validation), ("test", self.test))
-        return "\n".join(
-            f"{name:<11}{tuple(x.shape)!s:<16} labels {tuple(y.shape)}" for name, (x, y) in parts
-        )
+        return "\n".join(f"{name:<11}{tuple(x.shape)!s:<16} labels {tuple(y.shape)}" for name, (x, y) in parts)
 
 
 def digits(split_seed: int = DIGITS_SPLIT_SEED) -> Digits:
@@ -275,9 +271,7 @@ def digits(split_seed: int = DIGITS_SPLIT_SEED) -> Digits:
     labels = torch.from_numpy(bunch.target).to(torch.int64)  # (1797,)
 
     def split(indices: Any, size: int) -> Any:
-        return train_test_split(
-            indices, test_size=size, random_state=split_seed, stratify=bunch.target[indices]
-        )
+        return train_test_split(indices, test_size=size, random_state=split_seed, stratify=bunch.target[indices])
 
     rest, test = split(torch.arange(len(labels)).numpy(), DIGITS_TEST)
     train, validation = split(rest, DIGITS_VALIDATION)
@@ -304,9 +298,7 @@ def _length(dataset: Any) -> int:
     try:
         return len(dataset)
     except TypeError:
-        raise RunProblem(
-            f"{type(dataset).__name__} has no length; stream it with a plain DataLoader"
-        ) from None
+        raise RunProblem(f"{type(dataset).__name__} has no length; stream it with a plain DataLoader") from None
 
 
 def _check_batch_size(batch_size: int) -> None:

@@ -104,9 +104,7 @@ def device(name: str | None = None) -> torch.device:
     except RuntimeError as problem:
         raise RunProblem(f"{name!r} is no device; known: cpu, cuda, cuda:0, mps") from problem
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
-        raise RunProblem(
-            f"no device {name!r} here: PyTorch {torch.__version__} sees {torch.cuda.device_count()} GPUs"
-        )
+        raise RunProblem(f"no device {name!r} here: PyTorch {torch.__version__} sees {torch.cuda.device_count()} GPUs")
     if chosen.type == "mps" and not torch.backends.mps.is_available():
         raise RunProblem(f"no device {name!r} here: PyTorch {torch.__version__} has no Metal device")
     return chosen
@@ -156,15 +154,11 @@ def _hash_seed() -> str:
 def _feed(digest: Any, value: Any, where: str) -> None:
     """Feeds one value; each part is led by its kind and length, so that no two values give the same bytes."""
     if isinstance(value, nn.Parameter | Tensor):
-        _feed_bytes(
-            digest, f"tensor {value.dtype} {tuple(value.shape)}".encode(), _tensor_bytes(value, where)
-        )
+        _feed_bytes(digest, f"tensor {value.dtype} {tuple(value.shape)}".encode(), _tensor_bytes(value, where))
     elif isinstance(value, np.ndarray | np.generic):
         if value.dtype.hasobject:
             raise RunProblem(f"no fingerprint of {where}: an array of Python objects has no bytes of its own")
-        _feed_bytes(
-            digest, f"array {value.dtype.str} {value.shape}".encode(), np.ascontiguousarray(value).tobytes()
-        )
+        _feed_bytes(digest, f"array {value.dtype.str} {value.shape}".encode(), np.ascontiguousarray(value).tobytes())
     elif isinstance(value, Mapping):
         _feed_bytes(digest, b"mapping", struct.pack("<q", len(value)))
         for key, item in value.items():
@@ -182,9 +176,7 @@ def _feed(digest: Any, value: Any, where: str) -> None:
         data = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
         _feed_bytes(digest, type(value).__name__.encode(), data)
     else:
-        raise RunProblem(
-            f"no fingerprint of {where}: a {type(value).__name__} is neither tensor, number nor text"
-        )
+        raise RunProblem(f"no fingerprint of {where}: a {type(value).__name__} is neither tensor, number nor text")
 
 
 def _feed_bytes(digest: Any, kind: bytes, data: Any) -> None:

@@ -126,9 +126,7 @@ def findings(facts: Facts) -> Iterator[Finding]:
         )
     determinism = facts["determinism"]
     if determinism is not None and determinism["seed"] is None:
-        yield Finding(
-            "no seed was set: another run gives other numbers", "call labkit.seed(RANDOM_SEED) first"
-        )
+        yield Finding("no seed was set: another run gives other numbers", "call labkit.seed(RANDOM_SEED) first")
     elif determinism is not None and not determinism["deterministic"]:
         yield Finding(
             "deterministic mode is off: another run may give other bits",
@@ -136,13 +134,9 @@ def findings(facts: Facts) -> Iterator[Finding]:
         )
     git, lock = facts["git"], facts["lock"]
     if git["dirty"]:
-        yield Finding(
-            "tracked files have changes that are in no commit", "commit them; the run keeps them as a patch"
-        )
+        yield Finding("tracked files have changes that are in no commit", "commit them; the run keeps them as a patch")
     if lock["file"] is None:
-        yield Finding(
-            f"no {LOCK} here or above: nothing says which versions belong to this lab", "run `make lock`"
-        )
+        yield Finding(f"no {LOCK} here or above: nothing says which versions belong to this lab", "run `make lock`")
     elif lock["differences"]:
         shown = "; ".join(lock["differences"][:5]) + (" …" if len(lock["differences"]) > 5 else "")
         yield Finding(
@@ -184,9 +178,7 @@ def nvidia() -> tuple[str | None, list[Facts]]:
     text = _output([smi, *query], SMI_S) if smi else None
     if text is None:
         return None, []
-    rows = [
-        [field.strip() for field in line.split(",")] for line in text.splitlines() if line.count(",") == 4
-    ]
+    rows = [[field.strip() for field in line.split(",")] for line in text.splitlines() if line.count(",") == 4]
     allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
     chosen = None if allowed is None else [name.strip() for name in allowed.split(",") if name.strip()]
     gpus = [
@@ -204,9 +196,7 @@ def _gib(mib: str) -> float | None:
 def cpu_model() -> str | None:
     """Returns the processor's name as the system gives it."""
     with contextlib.suppress(OSError):
-        match = re.search(
-            r"^(?:model name|Model)\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE
-        )
+        match = re.search(r"^(?:model name|Model)\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
         if match:
             return match[1]
     if sys.platform == "darwin":
@@ -233,9 +223,7 @@ def git_state(folder: Path) -> Facts:
     command = ["git", "-C", str(folder), "status", "--porcelain=v2", "--branch", "--untracked-files=no"]
     environ = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}  # looking must not lock the index
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=GIT_S, env=environ, check=False
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=GIT_S, env=environ, check=False)
     except subprocess.TimeoutExpired:
         return _unknown(f"git took more than {GIT_S:g} s")
     except OSError as problem:

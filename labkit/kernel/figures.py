@@ -7,9 +7,7 @@ raw data.
 
 from __future__ import annotations
 
-import io
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +15,7 @@ import numpy as np
 
 from labkit.errors import RunProblem
 from labkit.kernel.rawdata import load_data, save_data
+from labkit.kernel.style import COLOURS, SIZE, picture, shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,72 +37,6 @@ __all__ = [
     "save_data",
     "shown",
 ]
-
-DPI = 144
-SIZE = (7.2, 4.0)  # inches: the width of a report's text at half the pixels
-
-# Okabe and Ito's colours, which colour-blind readers tell apart, less the yellow: a white page swallows it.
-# Source: https://jfly.uni-koeln.de/color/
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-
-STYLE = {
-    "figure.dpi": DPI,
-    "figure.facecolor": "white",
-    "font.family": "DejaVu Sans",  # ships with matplotlib: the same letters everywhere
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#666666",
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#e4e4e4",
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-    "legend.fontsize": 8,
-    "lines.linewidth": 1.6,
-    "svg.hashsalt": "labkit",
-}
-
-Draw = Callable[[Any, "Figure"], Any]
-
-
-def picture(data: Any, draw: Draw, size: tuple[float, float] = SIZE) -> bytes:
-    """Returns the picture that `draw(data, figure)` makes, as PNG; the same data give the same bytes.
-
-    The style holds for this figure alone; matplotlib's own settings are neither read nor changed.
-
-    Args:
-        data: What `load_data` returned.
-        draw: Draws on the empty figure that it is given.
-        size: Width and height in inches; `draw` may set another size.
-    """
-    from cycler import cycler
-    from matplotlib import style
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    with style.context({**STYLE, "axes.prop_cycle": cycler(color=COLOURS)}, after_reset=True):
-        figure = Figure(figsize=size, layout="constrained")
-        FigureCanvasAgg(figure)
-        draw(data, figure)
-        png = io.BytesIO()
-        figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
-    return png.getvalue()
-
-
-def shown(name: str, png: bytes) -> Any:
-    """Returns a picture as a notebook shows it, at its size in inches; None outside of one."""
-    if "IPython" not in sys.modules:
-        return None
-    from IPython.display import Image
-
-    class Picture(Image):  # type: ignore[misc]
-        def __repr__(self) -> str:
-            return f"[figure {name}]"  # what a log, a shell and a reader without images see
-
-    return Picture(png, format="png", retina=True, alt=name)
 
 
 def learning_data(metrics: Path | str) -> pd.DataFrame:
@@ -247,9 +180,10 @@ def roc(data: pd.DataFrame, figure: Figure) -> None:
     for number, (label, curve) in enumerate(data.groupby("label", sort=False)):
         false, true = curve["false_positive_rate"].to_numpy(), curve["true_positive_rate"].to_numpy()
         areas.append(float(np.trapezoid(true, false)))
-        line = {"linestyle": ("-", "--", ":")[number // len(COLOURS) % 3], "color": COLOURS[number % len(COLOURS)]}
-        ax.plot(false, true, label=f"{label}  {_area(areas[-1])}" if number < 20 else None, **line)
-        corner.plot(false, true, **line)
+        colour, line = COLOURS[number % len(COLOURS)], ("-", "--", ":")[number // len(COLOURS) % 3]
+        text = f"{label}  {_area(areas[-1])}" if number < 20 else None
+        ax.plot(false, true, line, color=colour, label=text)
+        corner.plot(false, true, line, color=colour)
     ax.plot([0, 1], [0, 1], color="#999999", linewidth=0.8)
     ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
     ax.set(xlabel="false positive rate", ylabel="true positive rate")
