@@ -28,7 +28,16 @@ def install() -> None:
     """Lets the stop signals set the flag in this process; called in the main thread before any cell runs."""
     for number in STOP:
         signal.signal(number, _request)
-    os.register_at_fork(after_in_child=_restore)
+    os.register_at_fork(before=_block, after_in_parent=_unblock, after_in_child=_restore)
+
+
+def _block() -> None:
+    """Holds the signals back while a fork is under way: a new child would take one for the flag and live on."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP)
+
+
+def _unblock() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP)
 
 
 def _restore() -> None:
@@ -36,6 +45,7 @@ def _restore() -> None:
     for number in STOP:
         if signal.getsignal(number) is _request:
             signal.signal(number, signal.SIG_DFL)
+    _unblock()
 
 
 def promise_boundaries() -> None:
