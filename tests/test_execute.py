@@ -1,4 +1,4 @@
-"""How a run ends: its status, its reason, its exit status, its log and its notebook, for each way that a notebook can end."""
+"""How a run ends: status, reason, exit status, log and notebook, for each way that a notebook can end."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_nothing_of_a_run_lives_on_and_its_private_folder_is_gone(endings: dict[
     facts = json.loads(endings[name].run.process.read_bytes())
     pids = [facts[key]["pid"] for key in ("process", "kernel", "runner")]
     wait_for(lambda: not alive(*pids), 5)
-    assert not [found for found in endings[name].run.path.rglob(".*")], "a half-written file was left over"
+    assert not list(endings[name].run.path.rglob(".*")), "a half-written file was left over"
 
 
 @pytest.mark.parametrize("name", ["leaves", "segfaults", "kills-kernel"])

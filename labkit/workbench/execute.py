@@ -139,8 +139,9 @@ def execute(job: Job, progress: Progress | None = None) -> Status:
     run = job.directory
     supervise.adopt_orphans()  # of a supervisor that is killed
     before = set(descendants(os.getpid()))
-    manager, provisioner = _start_kernel(job)
-    with _stopped_by_signals(provisioner, progress):
+    with _stopped_by_signals(progress) as stops:
+        manager, provisioner = _start_kernel(job)
+        stops.reach(provisioner)
         recorder = threading.Thread(target=record_source, args=(run, Path(job.notebook)), daemon=True)
         recorder.start()
         try:
@@ -151,8 +152,8 @@ def execute(job: Job, progress: Progress | None = None) -> Status:
         finally:
             provisioner.let_go()  # after an error here, the supervisor ends what is left
             recorder.join()
-    if read_json(run.exit) is None:
-        _write_exit_for_supervisor(run, outcome, before)
+        if read_json(run.exit) is None:
+            _write_exit_for_supervisor(run, outcome, before)
     run.summarise()
     return status(run)
 
@@ -277,26 +278,41 @@ def _close_kernel(manager: Any, provisioner: Any) -> None:
     run_sync(manager.cleanup_resources)()
 
 
+class _Stops:
+    """Stop signals of this process, on their way to the supervisor; what comes before it is there is kept for it."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._provisioner: Any = None
+
+    def take(self, number: int, _: Any) -> None:
+        """Handles one signal."""
+        again = self._progress.stopping != ""
+        self._progress.stopping = self._progress.stopping or signal.Signals(number).name
+        if self._provisioner is None:
+            return
+        if again and number == signal.SIGINT:
+            self._provisioner.send({"signal": int(signal.SIGKILL)})  # a second Ctrl-C
+        self._provisioner.send({"stop": self._progress.stopping})
+
+    def reach(self, provisioner: Any) -> None:
+        """Passes on what comes from now on, and what has come already."""
+        self._provisioner = provisioner
+        if self._progress.stopping:
+            provisioner.send({"stop": self._progress.stopping})
+
+
 @contextmanager
-def _stopped_by_signals(provisioner: Any, progress: Progress) -> Iterator[None]:
-    """Passes stop signals of this process on to the supervisor while a run is under way."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, _: Any) -> None:
-        name = signal.Signals(number).name
-        if progress.stopping and number == signal.SIGINT:
-            provisioner.send({"signal": int(signal.SIGKILL)})  # a second Ctrl-C
-        progress.stopping = progress.stopping or name
-        provisioner.send({"stop": name})
-
+def _stopped_by_signals(progress: Progress) -> Iterator[_Stops]:
+    """Takes the stop signals of this process while a run is under way; what `&` and nohup ignore stays ignored."""
+    stops = _Stops(progress)
     earlier: dict[int, Any] = {}
-    for number in map(int, SIGNALS):
-        if not (number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN):  # nohup
-            earlier[number] = signal.signal(number, stop)
+    if threading.current_thread() is threading.main_thread():
+        for number in map(int, SIGNALS):
+            if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGTERM:
+                earlier[number] = signal.signal(number, stops.take)
     try:
-        yield
+        yield stops
     finally:
         for number, handler in earlier.items():
             signal.signal(number, handler)

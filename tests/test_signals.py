@@ -1,0 +1,140 @@
+"""Signals to a run: each process of it may get one, in each phase, and the status says what happened."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from running import Ended, Started, alive, fixture, started, wait_for
+
+from labkit.record.metrics import read
+
+pytestmark = pytest.mark.slow
+
+EXIT = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 143, signal.SIGUSR1: 143}
+
+
+def stopped(ended: Ended, number: signal.Signals) -> None:
+    """The run was interrupted by this signal, in good order."""
+    assert (ended.status.state, ended.exit_status) == ("interrupted", EXIT[number]), (ended.err, ended.exit)
+    assert number.name in ended.status.reason
+    assert ended.exit["kernel_exit"] == {"code": 0, "signal": None}
+    assert ended.exit["left"] == []
+    ended.notebook()
+
+
+@pytest.mark.parametrize("number", EXIT)
+def test_a_signal_in_training_stops_it_at_a_step_boundary(lab: Path, number: signal.Signals) -> None:
+    with started(fixture(lab, "trains"), "--grace", "20") as under_way:
+        under_way.logs(5)
+        under_way.process.send_signal(number)
+        ended = under_way.ended(15)
+    stopped(ended, number)
+    assert f"StopRequested: {'SIGTERM'}: stopped at a step boundary" in ended.log
+    counts = ended.counts["metrics"]
+    assert counts == {"written": read(ended.run.metrics).rows, "refused": 0, "lost": 0}
+    assert ended.exit["duration_s"] < 10
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_in_a_notebook_without_a_run_interrupts_its_cell_at_once(lab: Path, number: signal.Signals) -> None:
+    with started(fixture(lab, "sleeps-plainly")) as under_way:
+        under_way.prints("sleeping")
+        under_way.process.send_signal(number)
+        ended = under_way.ended(10)
+    stopped(ended, number)
+    assert "KeyboardInterrupt" in ended.log
+
+
+def test_a_sleeping_cell_of_a_run_is_interrupted_late_in_the_grace(lab: Path) -> None:
+    with started(fixture(lab, "sleeps"), "--grace", "3") as under_way:
+        under_way.logs(1)
+        under_way.process.terminate()
+        ended = under_way.ended(15)
+    stopped(ended, signal.SIGTERM)
+    assert read(ended.run.metrics).rows == 1
+
+
+def test_a_long_call_into_c_ends_before_the_run_is_interrupted(lab: Path) -> None:
+    with started(fixture(lab, "calls-c"), "-p", "SECONDS=3") as under_way:
+        under_way.prints("calling")
+        under_way.process.terminate()
+        ended = under_way.ended(25)
+    stopped(ended, signal.SIGTERM)
+    assert read(ended.run.metrics).rows == 2
+    assert "\nnever" not in ended.log
+
+
+def test_a_call_into_c_longer_than_the_grace_is_killed_and_the_status_says_so(lab: Path) -> None:
+    with started(fixture(lab, "calls-c"), "-p", "SECONDS=60", "--grace", "1.5") as under_way:
+        under_way.prints("calling")
+        under_way.process.terminate()
+        ended = under_way.ended(10)
+    assert (ended.status.state, ended.exit_status) == ("killed", 1)
+    assert "no step boundary came within 1.5 s of SIGTERM" in ended.status.reason
+    assert read(ended.run.metrics).rows == 1
+    ended.notebook()
+
+
+def test_a_second_ctrl_c_stops_at_once(lab: Path) -> None:
+    with started(fixture(lab, "sleeps")) as under_way:
+        under_way.logs(1)
+        under_way.process.send_signal(signal.SIGINT)
+        wait_for(lambda: signal_reached(under_way), 5, "the first signal's way to the kernel")
+        under_way.process.send_signal(signal.SIGINT)
+        ended = under_way.ended(8)
+    assert (ended.status.state, ended.exit_status) == ("interrupted", 130)
+    assert "SIGINT" in ended.status.reason
+
+
+def signal_reached(under_way: Started) -> bool:
+    """Whether the runner has taken the signal: none is pending in it any more."""
+    text = Path(f"/proc/{under_way.process.pid}/status").read_text()
+    return all(int(mask, 16) == 0 for mask in re.findall(r"(?:SigPnd|ShdPnd):\s*(\w+)", text))
+
+
+@pytest.mark.parametrize("who", ["supervisor", "kernel"])
+def test_sigterm_to_the_supervisor_or_the_kernel_stops_the_run_too(lab: Path, who: str) -> None:
+    with started(fixture(lab, "trains")) as under_way:
+        under_way.logs(5)
+        os.kill(under_way.pids()[who], signal.SIGTERM)
+        ended = under_way.ended(15)
+    stopped(ended, signal.SIGTERM)
+
+
+def test_a_run_in_the_background_of_a_shell_outlives_the_terminal_and_can_still_be_stopped(lab: Path) -> None:
+    ignoring = ("sh", "-c", "trap '' HUP INT; exec \"$@\"", "sh")
+    with started(fixture(lab, "trains"), prefix=ignoring) as under_way:
+        under_way.logs(3)
+        before = under_way.logs(3).metrics.stat().st_size
+        under_way.process.send_signal(signal.SIGHUP)
+        under_way.process.send_signal(signal.SIGINT)
+        wait_for(lambda: under_way.run.metrics.stat().st_size > before + 1000)
+        assert under_way.process.poll() is None
+        under_way.process.terminate()
+        ended = under_way.ended(15)
+    stopped(ended, signal.SIGTERM)
+
+
+def test_an_endless_loop_that_catches_every_interrupt_is_killed_when_the_grace_is_over(lab: Path) -> None:
+    with started(fixture(lab, "ignores-everything"), "--grace", "1.5") as under_way:
+        under_way.prints("deaf")
+        pids = under_way.pids()
+        under_way.process.terminate()
+        ended = under_way.ended(10)
+    assert (ended.status.state, ended.exit_status) == ("killed", 1)
+    wait_for(lambda: not alive(*pids.values()), 5)
+
+
+@pytest.mark.parametrize("late_s", [0.0, 0.1, 0.2, 0.4, 0.8])
+def test_a_stop_while_the_kernel_still_starts_is_acted_on(lab: Path, late_s: float) -> None:
+    with started(fixture(lab, "sleeps"), "--grace", "4") as under_way:
+        under_way.pids()
+        time.sleep(late_s)
+        under_way.process.terminate()
+        ended = under_way.ended(15)
+    assert (ended.status.state, ended.exit_status) == ("interrupted", 143), (ended.err, ended.exit)
