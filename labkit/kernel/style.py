@@ -70,7 +70,7 @@ def shown(name: str, png: bytes) -> Any:
         return None
     from IPython.display import Image
 
-    class Picture(Image):  # type: ignore[misc]
+    class Picture(Image):
         def __repr__(self) -> str:
             return f"[figure {name}]"  # what a log, a shell and a reader without images see
 
