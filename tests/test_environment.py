@@ -94,29 +94,6 @@ def test_text_from_outside_is_escaped_on_the_page(facts):
     assert "<script>" not in env.Environment(named, ())._repr_html_()
 
 
-def test_a_changed_file_makes_the_repository_dirty_and_an_untracked_one_does_not(tmp_path, facts):
-    (tmp_path / "new.txt").write_text("new")
-    assert env.git_state(tmp_path)["dirty"] is False
-    (tmp_path / "requirements.lock").write_text("changed")
-    assert env.git_state(tmp_path)["dirty"] is True
-    git(tmp_path, "checkout", "-q", "--detach")
-    assert env.git_state(tmp_path)["branch"] is None
-
-
-def test_git_that_cannot_say_is_unknown_with_its_reason(tmp_path, monkeypatch):
-    assert env.git_state(tmp_path)["commit"].startswith("unknown: not a git repository")
-    git(tmp_path, "init", "-q", "-b", "main")
-    assert env.git_state(tmp_path)["commit"] == "unknown: no commit yet"
-    slow = tmp_path / "git"
-    slow.write_text("#!/bin/sh\nexec sleep 5\n")
-    slow.chmod(0o755)
-    monkeypatch.setattr(env, "GIT_S", 0.1)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    assert env.git_state(tmp_path)["commit"] == "unknown: git took more than 0.1 s"
-    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
-    assert env.git_state(tmp_path) == {"commit": "unknown: git is not installed", "branch": None, "dirty": None}
-
-
 def test_the_lock_is_found_above_and_read_as_pip_reads_it(tmp_path):
     version = metadata.version("numpy")
     lock = f"""\

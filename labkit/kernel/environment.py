@@ -22,13 +22,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import labkit
+from labkit.record import provenance
 from labkit.record.files import dumps, now, write_json
 
 if TYPE_CHECKING:
     from labkit.kernel.run import Run
 
 LOCK = "requirements.lock"
-GIT_S = 2.0  # a status on a slow network file system must not hold a run up
+SYSCTL_S = 2.0
 SMI_S = 5.0
 GIB = 2**30
 
@@ -104,7 +105,7 @@ def gather(determinism: Mapping[str, Any] | None = None, folder: Path | None = N
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_gib": memory_gib(),
         "labkit": labkit.__version__,
-        "git": git_state(folder),
+        "git": provenance.git_state(folder),
         "determinism": dict(determinism) if determinism is not None else None,
         "lock": lock_state(folder),
     }
@@ -200,7 +201,7 @@ def cpu_model() -> str | None:
         if match:
             return match[1]
     if sys.platform == "darwin":
-        return (_output(["sysctl", "-n", "machdep.cpu.brand_string"], GIT_S) or "").strip() or None
+        return (_output(["sysctl", "-n", "machdep.cpu.brand_string"], SYSCTL_S) or "").strip() or None
     return platform.processor() or platform.machine() or None
 
 
@@ -214,32 +215,6 @@ def memory_gib() -> float | None:
         with contextlib.suppress(OSError, ValueError):
             size = min(size, int(Path(limit).read_text()))
     return round(size / GIB, 1)
-
-
-def git_state(folder: Path) -> Facts:
-    """Returns commit, branch and whether tracked files changed; where git cannot say, "unknown: …"."""
-    if shutil.which("git") is None:
-        return _unknown("git is not installed")
-    command = ["git", "-C", str(folder), "status", "--porcelain=v2", "--branch", "--untracked-files=no"]
-    environ = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}  # looking must not lock the index
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=GIT_S, env=environ, check=False)
-    except subprocess.TimeoutExpired:
-        return _unknown(f"git took more than {GIT_S:g} s")
-    except OSError as problem:
-        return _unknown(f"git does not start: {problem.strerror}")
-    if done.returncode:
-        return _unknown((done.stderr.strip().splitlines() or ["git failed"])[0].removeprefix("fatal: "))
-    heads = dict(re.findall(r"^# branch\.(oid|head) (.+)$", done.stdout, re.MULTILINE))
-    commit, branch = heads.get("oid", ""), heads.get("head")
-    dirty = any(not line.startswith("#") for line in done.stdout.splitlines())
-    if commit == "(initial)":
-        return {"commit": "unknown: no commit yet", "branch": branch, "dirty": dirty}
-    return {"commit": commit, "branch": None if branch == "(detached)" else branch, "dirty": dirty}
-
-
-def _unknown(reason: str) -> Facts:
-    return {"commit": f"unknown: {reason}", "branch": None, "dirty": None}
 
 
 def lock_state(folder: Path) -> Facts:
@@ -297,7 +272,7 @@ def _rows(facts: Facts) -> Iterator[tuple[str, str]]:
     yield "Memory", f"{facts['memory_gib']} GiB"
     yield "Host", f"{facts['host']}, {facts['time']}"
     where = f" on {git['branch']}" if git["branch"] else ""
-    yield "Commit", git["commit"][:12] + where if git["dirty"] is not None else git["commit"]
+    yield "Commit", f"{git['commit'][:12]}{where}" if git["commit"] else f"unknown: {git['problem']}"
     if determinism is not None:
         mode = "deterministic" if determinism["deterministic"] else "not deterministic"
         yield "Seed", f"{determinism['seed']}, {mode}, PYTHONHASHSEED {determinism['hash_seed']}"

@@ -25,31 +25,46 @@ from labkit.record.process import host
 GIT_TIMEOUT_S = 2.0
 PATCH_LIMIT_BYTES = 4 * 2**20
 MODULE_LIMIT_BYTES = 2**20
+_TRACKED = ("--untracked-files=no", "--ignore-submodules=all")
 
 
-def git_state(folder: Path) -> tuple[dict[str, Any], bytes]:
-    """Returns the state of the repository that `folder` lies in, and its uncommitted changes as a patch.
+def git_state(folder: Path) -> dict[str, Any]:
+    """Returns the state of the repository that `folder` lies in.
 
-    The state has `commit`, `branch`, `dirty`, `patch_bytes` and `problem`, which says why something is unknown. A patch
-    over 4 MiB is left out and its size recorded. Nothing of the repository's own configuration is executed.
+    Returns:
+        `commit`, `branch` (None when detached), `dirty` (tracked files differ from the commit), and `problem`, which says
+        why something is unknown (None).
     """
-    state: dict[str, Any] = {"commit": None, "branch": None, "dirty": None, "patch_bytes": 0, "problem": ""}
+    state: dict[str, Any] = {"commit": None, "branch": None, "dirty": None, "problem": ""}
     try:
-        state["commit"] = _git(folder, "rev-parse", "--verify", "HEAD").decode().strip()
-        state["branch"] = _git(folder, "rev-parse", "--abbrev-ref", "HEAD").decode().strip()
-        state["dirty"] = bool(_git(folder, "status", "--porcelain", "--ignore-submodules=all").strip())
-        if not state["dirty"]:
-            return state, b""
+        lines = (
+            _git(folder, "status", "--porcelain=v2", "--branch", *_TRACKED_ONLY).decode(errors="replace").splitlines()
+        )
+    except OSError as error:
+        return state | {"problem": str(error)}
+    heads = dict(
+        line[len("# branch.") :].split(" ", 1) for line in lines if line.startswith(("# branch.oid", "# branch.h"))
+    )
+    state["dirty"] = any(not line.startswith("#") for line in lines)
+    state["branch"] = None if heads.get("head") == "(detached)" else heads.get("head")
+    if heads.get("oid") == "(initial)":
+        return state | {"problem": "there is no commit yet"}
+    return state | {"commit": heads.get("oid")}
+
+
+def git_patch(folder: Path) -> tuple[bytes, str]:
+    """Returns the changes of tracked files against the commit, and what is missing of them; over 4 MiB all is."""
+    try:
         patch = _git(folder, "diff", "HEAD", "--no-ext-diff", "--no-textconv", "--no-color", "--ignore-submodules=all")
-    except (OSError, ValueError) as error:
-        state["problem"] = str(error)
-        return state, b""
-    state["patch_bytes"] = len(patch)
-    return state, patch if len(patch) <= PATCH_LIMIT_BYTES else b""
+    except OSError as error:
+        return b"", str(error)
+    if len(patch) > PATCH_LIMIT_BYTES:
+        return b"", f"the changes have {len(patch)} bytes, more than the {PATCH_LIMIT_BYTES} that are kept"
+    return patch, ""
 
 
 def _git(folder: Path, *arguments: str) -> bytes:
-    """Returns what a git command prints.
+    """Returns what a git command that only looks prints; it takes no lock and starts nothing that a repository names.
 
     Raises:
         OSError: git is not installed, failed, or took too long.
@@ -71,7 +86,9 @@ def _git(folder: Path, *arguments: str) -> bytes:
         raise OSError(f"git {arguments[0]} took more than {GIT_TIMEOUT_S:g} s") from None
     if done.returncode:
         message = done.stderr.decode(errors="replace").strip().splitlines()
-        raise OSError(message[0] if message else f"git {arguments[0]} ended with status {done.returncode}")
+        raise OSError(
+            message[0].removeprefix("fatal: ") if message else f"git {arguments[0]} ended with status {done.returncode}"
+        )
     return done.stdout
 
 

@@ -211,8 +211,9 @@ def record_source(run: RunDir, path: Path) -> None:
     """Writes git state, changes and packages into the run; what cannot be written is left out."""
     try:
         write_atomic(run.requirements, "\n".join(provenance.packages()) + "\n", durable=False)
-        state, patch = provenance.git_state(path.parent)
-        write_json(run.source / "git.json", state, durable=False)
+        state = provenance.git_state(path.parent)
+        patch, missing = provenance.git_patch(path.parent) if state["dirty"] else (b"", "")
+        write_json(run.source / "git.json", state | {"problem": state["problem"] or missing}, durable=False)
         if patch:
             write_atomic(run.source / "changes.patch", patch, durable=False)
         run.update_manifest(author=provenance.author(path.parent))
