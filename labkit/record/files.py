@@ -145,7 +145,7 @@ def read_regular(path: Path, limit_bytes: int) -> bytes | None:
 
 
 def open_record(path: Path) -> BinaryIO | None:
-    """Opens a regular file of a run; None where it is missing, a link, something else, or in a folder that is a link."""
+    """Opens a regular file of a run; None where it is missing, a link, something else, or in a linked folder."""
     try:
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except (OSError, ValueError):
