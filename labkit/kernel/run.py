@@ -318,6 +318,6 @@ def _write_live(text: str) -> None:
     show = getattr(stream, "show", None)
     if capture.current is not None and show is not None:
         show(text)
-    else:
+    elif _shell() is not None or stream.isatty():
         stream.write(text)
         stream.flush()

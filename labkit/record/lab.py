@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 RUNS = "LABKIT_RUNS"  # an environment variable that names another folder of runs
-MARKS = ("requirements.lock", "pyproject.toml", "runs", ".git")
+MARKS = ("requirements.lock", "pyproject.toml", "runs", "notebooks", ".git")
 
 
 def root(start: Path) -> Path:

@@ -32,19 +32,16 @@ def git_state(folder: Path) -> dict[str, Any]:
     """Returns the state of the repository that `folder` lies in.
 
     Returns:
-        `commit`, `branch` (None when detached), `dirty` (tracked files differ from the commit), and `problem`, which says
-        why something is unknown (None).
+        `commit`, `branch` (None when detached), `dirty` (tracked files differ from the commit), each None where it is
+        unknown, and `problem`, which says why.
     """
     state: dict[str, Any] = {"commit": None, "branch": None, "dirty": None, "problem": ""}
     try:
-        lines = (
-            _git(folder, "status", "--porcelain=v2", "--branch", *_TRACKED_ONLY).decode(errors="replace").splitlines()
-        )
+        text = _git(folder, "status", "--porcelain=v2", "--branch", *_TRACKED).decode(errors="replace")
     except OSError as error:
         return state | {"problem": str(error)}
-    heads = dict(
-        line[len("# branch.") :].split(" ", 1) for line in lines if line.startswith(("# branch.oid", "# branch.h"))
-    )
+    lines = text.splitlines()
+    heads = dict(line[len("# branch.") :].split(" ", 1) for line in lines if line.startswith("# branch."))
     state["dirty"] = any(not line.startswith("#") for line in lines)
     state["branch"] = None if heads.get("head") == "(detached)" else heads.get("head")
     if heads.get("oid") == "(initial)":
