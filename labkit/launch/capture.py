@@ -50,12 +50,11 @@ class Capture:
         self.lost = self.cut_bytes = self.cut_displays = 0
         self._streams: dict[str, RunStream] = {}
         self._over = threading.Event()
-        os.register_at_fork(after_in_child=self._forked)
 
     def _open(self) -> int:
         return os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
 
-    def _forked(self) -> None:
+    def forked(self) -> None:
         """Makes a forked child's writes its own: the lock may be held by a thread that is not there any more."""
         self._lock = threading.RLock()
         self._claims = deque(maxlen=0)  # the parent shows what has no owner
@@ -112,9 +111,10 @@ class Capture:
             end = os.fstat(self._fd).st_size
             if end > self._seen:
                 tail = min(TAIL_BYTES, max(0, NOTEBOOK_BYTES - self._shown))
-                cut = max(0, end - tail - self._seen)
-                if cut:
-                    self._skip_to(end - tail)
+                if end - tail > self._seen:
+                    start = self._character_from(end - tail)
+                    cut = start - self._seen
+                    self._skip_to(start)
                     self.cut_bytes += cut
                     self._streams["stdout"].show(f"\n[… {cut:,} bytes are left out here; output.log has them all …]\n")
                 self._show_until(end)
@@ -130,8 +130,7 @@ class Capture:
     def _show_until(self, end: int) -> None:
         """Shows the log from where the view stands, each stretch on the stream that it came from."""
         data = os.pread(self._fd, end - self._seen, self._seen)
-        if len(data) > 4 and end - self._seen == len(data):
-            data = data[: len(data) - _cut_character(data)]
+        data = data[: len(data) - _cut_character(data)]
         start, stop = self._seen, self._seen + len(data)
         while start < stop:
             stream, upto = self._owner(start, stop)
@@ -151,6 +150,11 @@ class Capture:
             return "stdout", stop
         begin, end, stream = self._claims[0]
         return (stream, min(end, stop)) if begin <= start else ("stdout", min(begin, stop))
+
+    def _character_from(self, position: int) -> int:
+        """Returns where the first character at or behind a place in the log begins."""
+        data = os.pread(self._fd, 3, position)
+        return position + next((n for n, byte in enumerate(data) if byte & 0xC0 != 0x80), len(data))
 
     def _skip_to(self, position: int) -> None:
         self._seen = position
@@ -191,7 +195,7 @@ def painted(text: str) -> str:
 
 def _cut_character(data: bytes) -> int:
     """Returns how many bytes at the end belong to a character whose rest has not come yet."""
-    for back in range(1, 4):
+    for back in range(1, min(3, len(data)) + 1):
         byte = data[-back]
         if byte & 0xC0 != 0x80:
             length = 4 if byte >= 0xF0 else 3 if byte >= 0xE0 else 2 if byte >= 0xC0 else 1
@@ -246,6 +250,7 @@ def begin(path: str) -> Capture:
     """Opens the log of this process; from here on Python's streams write to it."""
     global current
     current = Capture(path)
+    os.register_at_fork(after_in_child=current.forked)
     return current
 
 
