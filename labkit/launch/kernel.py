@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit.launch import capture, signals
-from labkit.launch.supervise import LOG
+from labkit.launch.channel import LOG
 from labkit.record import lab, provenance
 from labkit.record.files import read_json, write_json
 from labkit.record.rundir import RunDir

@@ -16,8 +16,8 @@ import orjson
 from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning import KernelProvisionerBase
 
-from labkit.launch import supervise
-from labkit.launch.supervise import LOG
+from labkit.launch import channel
+from labkit.launch.channel import LOG
 
 STOCK_LAUNCHERS = ("ipykernel_launcher", "ipykernel")
 
@@ -62,7 +62,7 @@ class RunProvisioner(KernelProvisionerBase):
         log = kwargs.get("log")
         if log:
             env[LOG] = str(log)
-        self.channel = supervise.join() or supervise.launch()
+        self.channel = channel.join() or channel.launch()
         start = {
             "argv": own_kernel(cmd) if log else cmd,
             "env": env,

@@ -4,22 +4,20 @@ It is the kernel's parent and a child subreaper, so that whatever the kernel sta
 It holds a channel to the runner, the process that drives papermill. When the runner goes away, on a stop, or at the
 time limit it ends all of its descendants; last of all it writes the exit record.
 
-    attached:  labkit run ── supervisor ── kernel ── workers        the runner starts the supervisor
-    detached:  supervisor ─┬─ runner                                the supervisor starts the runner and lives on its
-                           own └─ kernel ── workers
+    attached:  labkit run ── supervisor ── kernel ── workers       the runner starts the supervisor
+    detached:  supervisor ─┬─ runner                               the supervisor starts the runner
+                           └─ kernel ── workers                    and lives on its own
 
 Both sides send JSON objects, a line each:
 
-    to the supervisor    {"start": {...}}, {"signal": 2}, {"stop": "SIGTERM"}, {"outcome": {"status": "failed", ...}}
-    to the runner        {"started": {"pid": 12}}, {"refused": "why"}, {"stopping": "SIGTERM"}, {"exited": {"code": 0,
-    "signal": null}}
+    to the supervisor    {"start": {...}}  {"signal": 2}  {"stop": "SIGTERM"}  {"outcome": {"status": "failed", ...}}
+    to the runner        {"started": {"pid": 12}}  {"refused": "why"}  {"stopping": "SIGTERM"}
+                         {"exited": {"code": 0, "signal": null}}
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
-import resource
 import selectors
 import shutil
 import signal
@@ -34,15 +32,14 @@ from typing import Any
 
 import orjson
 
+from labkit.launch import memory
+from labkit.launch.channel import CHANNEL
+from labkit.launch.processes import STOP_SIGNALS, adopt_orphans, end_descendants, spawn
 from labkit.record.files import iso, write_json
-from labkit.record.process import Process, descendants, name_of
+from labkit.record.process import Process
 from labkit.record.status import HEARTBEAT_S
 
-LOG = "LABKIT_LOG"  # in a kernel's environment: the file that takes all its output
-CHANNEL = "LABKIT_CHANNEL"  # in a detached runner's environment: the descriptor that leads to its supervisor
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 ORPHAN_GRACE_S = 1.5  # for the kernel to act on SIGTERM once its runner is gone
-CHILD_GRACE_S = 1.0  # for what a kernel left behind to act on SIGTERM
 RECORD_RETRY_S = 30.0  # how long to try when the disk refuses the exit record
 
 
@@ -147,9 +144,9 @@ class Supervisor:
 
     def _start(self, start: Start) -> None:
         self.start, self.began = start, time.time()
-        self.oom_kills = _oom_kills()
+        self.oom_kills = memory.oom_kills()
         try:
-            pid = _spawn(start)
+            pid = spawn(start.argv, start.env, start.cwd, start.log)
         except OSError as error:
             self.refused = f"{error.filename or start.argv[0]}: {error.strerror or error}"
             self._tell({"refused": self.refused})
@@ -287,29 +284,24 @@ class Supervisor:
         outcome = self.outcome or {}
         if self.refused:
             return "failed", f"the kernel did not start: {self.refused}"
+        if outcome.get("status") == "finished":
+            return "finished", str(outcome.get("reason") or "")
         if self.overdue:
             grace_s = self.start.grace_s if self.start else 0
             if self.stop == "timeout":
                 return "timeout", f"the time limit was over, and no step boundary came within {grace_s:g} s of it"
             return "killed", f"no step boundary came within {grace_s:g} s of {self.stop}"
-        if outcome.get("status") == "finished":
-            return "finished", str(outcome.get("reason") or "")
         if self.stop == "timeout":
             limit_s = self.start.timeout_s if self.start else None
             return "timeout", f"the time limit of {limit_s:g} s was over"
         if self.stop or outcome.get("status") == "interrupted":
             return "interrupted", f"stopped by {self.stop or outcome.get('reason') or 'its user'}"
-        if outcome and not self._kernel_died():
+        if outcome:
             return str(outcome["status"]), str(outcome.get("reason") or "")
-        if self.runner_lost and not outcome:
-            return (
-                "killed",
-                f"its runner {self.runner.pid} went away (killed from outside?); the supervisor ended the rest",
-            )
+        if self.runner_lost:
+            gone = f"its runner {self.runner.pid} went away (killed from outside?)"
+            return "killed", f"{gone}; the supervisor ended the rest"
         return "failed", self._why_kernel_ended()
-
-    def _kernel_died(self) -> bool:
-        return self.kernel_exit is not None and self.kernel_exit != {"code": 0, "signal": None}
 
     def _why_kernel_ended(self) -> str:
         code, number = (self.kernel_exit or {}).get("code"), (self.kernel_exit or {}).get("signal")
@@ -319,9 +311,9 @@ class Supervisor:
         reason = f"the kernel was ended by signal {number} ({name})"
         if number == signal.SIGKILL:
             peak = f"its memory peaked at {self.peak_rss_bytes / 2**30:.2f} GiB"
-            if _oom_kills() > self.oom_kills:
+            if memory.oom_kills() > self.oom_kills:
                 return f"{reason}: out of memory, says its control group; {peak}"
-            if self.peak_rss_bytes > 0.7 * _memory_limit_bytes():
+            if self.peak_rss_bytes > 0.7 * memory.limit_bytes():
                 return f"{reason}: probably out of memory; {peak}"
         return reason
 
@@ -348,98 +340,6 @@ def _signals_as_bytes() -> socket.socket:
 _KEPT: list[socket.socket] = []  # the wakeup end must not be collected
 
 
-def _spawn(start: Start) -> int:
-    """Starts the kernel with its output going to the log, default signals, and no way to outlive this process."""
-    output = os.open(start.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666) if start.log else None
-    parent = os.getpid()
-
-    def prepare() -> None:
-        for number in STOP_SIGNALS:
-            signal.signal(number, signal.SIG_DFL)  # a shell's `&` and nohup hand down ignored ones
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
-
-    try:
-        process = subprocess.Popen(
-            start.argv,
-            env=start.env,
-            cwd=start.cwd,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-            preexec_fn=prepare,
-        )
-    finally:
-        if output is not None:
-            os.close(output)
-    process.returncode = 0  # the supervisor itself waits for all its children
-    return process.pid
-
-
-_PR_SET_PDEATHSIG = 1
-_PR_SET_CHILD_SUBREAPER = 36
-
-
-def _prctl(option: int, value: int) -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
-
-
-def adopt_orphans() -> None:
-    """Makes this process the new parent of every orphan below it (Linux; elsewhere nothing changes)."""
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-
-
-def end_descendants(spare: int | None = None) -> list[dict[str, Any]]:
-    """Ends every process below this one and returns who they were.
-
-    `spare` and what is below it are left alone: a detached run's runner, which has the notebook to save.
-    """
-
-    def living() -> list[int]:
-        spared = {spare, *descendants(spare)} if spare else set()
-        return [pid for pid in descendants(os.getpid()) if pid not in spared]
-
-    return end_processes(living)
-
-
-def end_processes(living: Callable[[], list[int]]) -> list[dict[str, Any]]:
-    """Ends the processes that `living` returns, until it returns none: SIGTERM, a second later SIGKILL.
-
-    Returns:
-        Who they were; helpers that left by themselves within a moment are not named.
-    """
-    found: dict[int, str] = {}
-    began = time.monotonic()
-    while (age_s := time.monotonic() - began) < 10 and (pids := living()):
-        for pid in pids:
-            if age_s > 0.1 and pid not in found:
-                found[pid] = name_of(pid)
-                _kill_one(pid, signal.SIGTERM)
-            elif age_s > CHILD_GRACE_S:
-                _kill_one(pid, signal.SIGKILL)
-        time.sleep(0.02)
-        _reap_all()
-    return [{"pid": pid, "name": name} for pid, name in found.items()]
-
-
-def _kill_one(pid: int, number: int) -> None:
-    try:
-        os.kill(pid, number)
-    except (ProcessLookupError, PermissionError):
-        pass
-
-
-def _reap_all() -> None:
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-    except ChildProcessError:
-        pass
-
-
 def _touch(path: Path) -> None:
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -447,69 +347,6 @@ def _touch(path: Path) -> None:
         os.close(fd)
     except OSError:
         pass
-
-
-def _oom_kills() -> int:
-    """Returns how many processes of this control group the kernel has killed for want of memory."""
-    try:
-        group = Path("/proc/self/cgroup").read_text().strip().rpartition("::")[2]
-        events = Path(f"/sys/fs/cgroup{group}/memory.events").read_text().split()
-        return int(events[events.index("oom_kill") + 1])
-    except (OSError, ValueError, IndexError):
-        return 0
-
-
-def _memory_limit_bytes() -> int:
-    """Returns the memory that a process here can have at most, as far as the system tells."""
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):
-        try:
-            limits.append(int(Path("/sys/fs/cgroup", name).read_text()))
-        except (OSError, ValueError):
-            pass
-    address_space = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if address_space != resource.RLIM_INFINITY:
-        limits.append(address_space)
-    return min(limits)
-
-
-def launch() -> socket.socket:
-    """Starts a supervisor for this process, which becomes its runner, and returns the channel to it."""
-    ours, theirs = socket.socketpair()
-    with theirs:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "labkit.launch.supervise", str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-    process.returncode = 0  # it outlives this handle; the channel tells when it ends
-    return ours
-
-
-def launch_detached(argv: list[str], output: Path) -> int:
-    """Starts a supervisor that lives on its own and itself starts a runner; returns the supervisor's process id.
-
-    Args:
-        argv: The runner's command; it finds the channel through the environment (`join`).
-        output: The file that takes what the runner prints.
-    """
-    with output.open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "labkit.launch.supervise", "--detached", *argv],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    process.returncode = 0
-    return process.pid
-
-
-def join() -> socket.socket | None:
-    """Returns the channel to the supervisor that started this process, or None where none did."""
-    number = os.environ.pop(CHANNEL, None)
-    return socket.socket(fileno=int(number)) if number else None
 
 
 def main(arguments: list[str]) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit.errors import BadInput, KernelProblem
-from labkit.launch import supervise
+from labkit.launch import channel, processes
 from labkit.record import lab, provenance
 from labkit.record.files import dumps, iso, read_json, write_atomic, write_json
 from labkit.record.process import Process, descendants
@@ -137,7 +137,7 @@ def execute(job: Job, progress: Progress | None = None) -> Status:
     """
     progress = progress or Progress()
     run = job.directory
-    supervise.adopt_orphans()  # of a supervisor that is killed
+    processes.adopt_orphans()  # of a supervisor that is killed
     before = set(descendants(os.getpid()))
     with _stopped_by_signals(progress) as stops:
         manager, provisioner = _start_kernel(job)
@@ -199,7 +199,7 @@ def kernel_environment(run: RunDir) -> dict[str, str]:
     env = {
         name: value
         for name, value in os.environ.items()
-        if name not in ("JPY_PARENT_PID", "JPY_SESSION_NAME", supervise.CHANNEL)
+        if name not in ("JPY_PARENT_PID", "JPY_SESSION_NAME", channel.CHANNEL)
     }
     env.setdefault("PYTHONHASHSEED", "0")
     env.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -321,7 +321,7 @@ def _stopped_by_signals(progress: Progress) -> Iterator[_Stops]:
 
 def _write_exit_for_supervisor(run: RunDir, outcome: dict[str, Any], before: set[int]) -> None:
     """Ends what a killed supervisor left behind, and writes the exit record in its place."""
-    left = supervise.end_processes(lambda: [pid for pid in descendants(os.getpid()) if pid not in before])
+    left = processes.end_processes(lambda: [pid for pid in descendants(os.getpid()) if pid not in before])
     started = read_json(run.process) or {}
     began, ended = started.get("started_s"), time.time()
     finished = outcome.get("status") == "finished"
@@ -347,7 +347,7 @@ def detach(job: Job) -> int:
     run = job.directory
     order = run.attempt / "job.json"
     write_json(order, asdict(job))
-    return supervise.launch_detached(
+    return channel.launch_detached(
         [sys.executable, "-m", "labkit.workbench.execute", str(order)], output=run.attempt / "runner.log"
     )
 

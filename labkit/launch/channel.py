@@ -1,0 +1,51 @@
+"""How a runner and its supervisor find each other: a socket that either of them starts the other with."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+LOG = "LABKIT_LOG"  # in a kernel's environment: the file that takes all its output
+CHANNEL = "LABKIT_CHANNEL"  # in a detached runner's environment: the descriptor that leads to its supervisor
+
+
+def launch() -> socket.socket:
+    """Starts a supervisor for this process, which becomes its runner, and returns the channel to it."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "labkit.launch.supervise", str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    process.returncode = 0  # it outlives this handle; the channel tells when it ends
+    return ours
+
+
+def launch_detached(argv: list[str], output: Path) -> int:
+    """Starts a supervisor that lives on its own and itself starts a runner; returns the supervisor's process id.
+
+    Args:
+        argv: The runner's command; it finds the channel through the environment (`join`).
+        output: The file that takes what the runner prints.
+    """
+    with output.open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "labkit.launch.supervise", "--detached", *argv],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    process.returncode = 0
+    return process.pid
+
+
+def join() -> socket.socket | None:
+    """Returns the channel to the supervisor that started this process, or None where none did."""
+    number = os.environ.pop(CHANNEL, None)
+    return socket.socket(fileno=int(number)) if number else None
