@@ -134,7 +134,7 @@ def test_what_is_no_number_is_left_out_and_counted_and_the_rest_of_the_step_kept
     assert writer.log(3, {"bad": value, "good": 0.5}) is False
     assert writer.log(4, {"bad": value}) is False
     writer.close()
-    assert [{"step": 3, "good": 0.5}] == [orjson.loads(line) for line in canonical(path).splitlines()]
+    assert [orjson.loads(line) for line in canonical(path).splitlines()] == [{"step": 3, "good": 0.5}]
     assert (writer.written, writer.refused, writer.lost) == (1, 2, 0)
 
 

@@ -234,9 +234,16 @@ def yaml_text(values: dict[str, Any]) -> str:
     writer.allow_unicode = True
     writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     writer.width = 2**20
+    writer.representer.add_representer(str, _represent_text)
     out = io.StringIO()
     writer.dump({key: _plain(value) for key, value in values.items()}, out)
     return out.getvalue()
+
+
+def _represent_text(representer: Any, text: str) -> Any:
+    """Quotes text that holds other line ends than a newline, which YAML folds into spaces elsewhere."""
+    style = '"' if any(end in text for end in "\r\x85\u2028\u2029") else None
+    return representer.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 def _plain(value: Any) -> Any:
