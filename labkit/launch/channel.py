@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+KERNEL = "labkit.launch.kernel"  # the module that is run as a kernel of labkit's own
 LOG = "LABKIT_LOG"  # in a kernel's environment: the file that takes all its output
 CHANNEL = "LABKIT_CHANNEL"  # in a detached runner's environment: the descriptor that leads to its supervisor
 

@@ -17,7 +17,7 @@ from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning import KernelProvisionerBase
 
 from labkit.launch import channel
-from labkit.launch.channel import LOG
+from labkit.launch.channel import KERNEL, LOG
 
 STOCK_LAUNCHERS = ("ipykernel_launcher", "ipykernel")
 
@@ -173,7 +173,7 @@ def own_kernel(command: list[str]) -> list[str]:
     """
     match command:
         case [python, "-m", module, *rest] if module in STOCK_LAUNCHERS and _is_this_environment(python):
-            return [python, "-m", "labkit.launch.kernel", *rest]
+            return [python, "-m", KERNEL, *rest]
         case [python, option, *_] if option.startswith("-X"):
             return [python, option, *own_kernel([python, *command[2:]])[1:]]
     return command

@@ -33,7 +33,7 @@ from typing import Any
 import orjson
 
 from labkit.launch import memory
-from labkit.launch.channel import CHANNEL
+from labkit.launch.channel import CHANNEL, KERNEL
 from labkit.launch.processes import STOP_SIGNALS, adopt_orphans, end_descendants, spawn
 from labkit.record.files import iso, write_json
 from labkit.record.process import Process
@@ -285,7 +285,7 @@ class Supervisor:
         if self.refused:
             return "failed", f"the kernel did not start: {self.refused}"
         if outcome.get("status") == "finished":
-            return "finished", str(outcome.get("reason") or "")
+            return "finished", self._what_is_not_known()
         if self.overdue:
             grace_s = self.start.grace_s if self.start else 0
             if self.stop == "timeout":
@@ -302,6 +302,14 @@ class Supervisor:
             gone = f"its runner {self.runner.pid} went away (killed from outside?)"
             return "killed", f"{gone}; the supervisor ended the rest"
         return "failed", self._why_kernel_ended()
+
+    def _what_is_not_known(self) -> str:
+        """Says where the kernel left no counts: a run that may have lost something must not pass for whole."""
+        if self.start is None or self.start.run is None or KERNEL not in self.start.argv:
+            return ""
+        if Path(self.start.run, "kernel.json").exists():
+            return ""
+        return "what its kernel lost could not be recorded: kernel.json is missing (was the disk full?)"
 
     def _why_kernel_ended(self) -> str:
         code, number = (self.kernel_exit or {}).get("code"), (self.kernel_exit or {}).get("signal")
