@@ -23,7 +23,10 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except LabkitError as error:
-            click.echo(f"labkit: {error}", err=True)
+            from labkit.workbench.terminal import printable
+
+            message = "\n".join(map(printable, str(error).split("\n")))  # it may name what strangers named
+            click.echo(f"labkit: {message}", err=True)
             ctx.exit(error.exit_status)
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has seen enough
