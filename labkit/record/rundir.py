@@ -142,6 +142,9 @@ class RunDir:
         Raises:
             FolderProblem: It is missing or not a manifest.
         """
+        return _BLANK | {key: value for key, value in self._written_manifest().items() if _fits(key, value)}
+
+    def _written_manifest(self) -> dict[str, Any]:
         found = read_json(self.manifest)
         if found is None:
             raise FolderProblem(f"{self.manifest} is missing or not JSON; the run's other files can still be read")
@@ -150,17 +153,19 @@ class RunDir:
             raise FolderProblem(
                 f"{self.manifest} has format {number!r}, this labkit reads up to {FORMAT}; a newer labkit reads it"
             )
-        return _BLANK | {key: value for key, value in found.items() if _fits(key, value)}
+        return found
 
     def update_manifest(self, **changes: Any) -> None:
         """Replaces some keys of the manifest; those this version does not know are kept."""
-        self.read_manifest()  # refuses a damaged one rather than replacing it
-        write_json(self.manifest, (read_json(self.manifest) or {}) | changes)
+        write_json(self.manifest, self._written_manifest() | changes)  # a damaged one is refused, not replaced
 
     def summarise(self) -> None:
         """Writes the summary of the metrics into the manifest; where that fails, readers make their own."""
+        found = metrics.read(self.metrics)
+        if not (found.rows or found.torn):
+            return  # none, or none that could be read just now
         try:
-            self.update_manifest(summary=metrics.read(self.metrics).summary())
+            self.update_manifest(summary=found.summary())
         except (OSError, FolderProblem):
             pass
 
