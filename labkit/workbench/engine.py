@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from queue import Empty
 from typing import Any
 from urllib.parse import quote, unquote
 
+from jupyter_core.utils import run_sync
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import Engine, NotebookExecutionManager, papermill_engines
@@ -22,6 +24,7 @@ from labkit.record.files import write_atomic
 
 SCHEME = "labkit-run:"
 SAVE_EVERY_S = 2.0
+ANSWER_S = 0.5  # for a kernel to answer before it is asked whether it still lives
 STOPPED = ("StopRequested", "KeyboardInterrupt")
 
 
@@ -112,9 +115,7 @@ class RunClient(PapermillNotebookClient):
     def run(self) -> dict[str, Any]:
         """Executes all cells and returns the outcome: empty where the kernel's own end tells more."""
         self.reset_execution_trackers()
-        try:
-            self.start_new_kernel_client()
-        except RuntimeError:  # it died before it was ready
+        if not run_sync(self._connect)():
             return {}
         for index, cell in enumerate(self.nb.cells):
             if self._provisioner.stopping:
@@ -123,6 +124,30 @@ class RunClient(PapermillNotebookClient):
                 return outcome
         self.set_widgets_metadata()
         return {"status": "finished"}
+
+    async def _connect(self) -> bool:
+        """Connects to the kernel and waits until it answers; returns False where it has ended instead.
+
+        `wait_for_ready` of jupyter_client does the same, but takes 0.2 s at least, and seconds to notice an end.
+        """
+        self.kc = self.km.client()
+        self.kc.start_channels(hb=False)
+        self.kc.allow_stdin = False
+        while await self.km.is_alive():
+            self.kc.kernel_info()
+            if await self._answers():
+                return True
+        return False
+
+    async def _answers(self) -> bool:
+        """Tells whether both the shell channel and the output channel bring something soon."""
+        try:
+            answer = await self.kc.shell_channel.get_msg(timeout=ANSWER_S)
+            await self.kc.iopub_channel.get_msg(timeout=ANSWER_S)
+        except Empty:
+            return False
+        self.kc._handle_kernel_info_reply(answer)  # adapts to an older protocol
+        return True
 
     @property
     def _provisioner(self) -> RunProvisioner:

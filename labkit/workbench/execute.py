@@ -119,14 +119,23 @@ def prepare(
 
 
 def _check_kernel(name: str) -> None:
-    from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+    from jupyter_client.kernelspec import NoSuchKernel
 
-    specs = KernelSpecManager()
+    specs = _kernel_specs()
     try:
         specs.get_kernel_spec(name)
     except (NoSuchKernel, ValueError, OSError):
         known = ", ".join(sorted(specs.find_kernel_specs())) or "none"
         raise KernelProblem(f"there is no kernel {name!r}; installed are: {known} (choose one with --kernel)") from None
+
+
+def _kernel_specs() -> Any:
+    """Returns what knows the installed kernels; left to itself it imports IPython, 0.2 s, to ask for one folder."""
+    from jupyter_client.kernelspec import KernelSpecManager
+    from jupyter_core.paths import jupyter_path
+
+    ipython = Path(os.environ.get("IPYTHONDIR") or "~/.ipython").expanduser()
+    return KernelSpecManager(kernel_dirs=[*jupyter_path("kernels"), str(ipython / "kernels")])
 
 
 def execute(job: Job, progress: Progress | None = None) -> Status:
@@ -167,7 +176,7 @@ def _start_kernel(job: Job) -> tuple[Any, Any]:
     from labkit.launch.provisioner import RunProvisioner
 
     run = job.directory
-    manager = AsyncKernelManager(kernel_name=job.kernel)
+    manager = AsyncKernelManager(kernel_name=job.kernel, kernel_spec_manager=_kernel_specs())
     factory = KernelProvisionerFactory.instance(parent=manager.parent)
     factory.provisioners["labkit"] = _EntryPoint()
     factory.default_provisioner_name = "labkit"
