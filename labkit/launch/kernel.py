@@ -43,10 +43,13 @@ def main() -> None:
 
 
 def _application() -> Any:
+    sys.modules["debugpy"] = None  # type: ignore[assignment]  # nobody debugs a run; it takes a tenth of the start
     from ipykernel.ipkernel import IPythonKernel
     from ipykernel.kernelapp import IPKernelApp
     from traitlets import Type
     from traitlets.config import Config
+
+    del sys.modules["debugpy"]
 
     class RunKernel(IPythonKernel):
         shell_class = Type(capture.RunShell)
