@@ -7,10 +7,37 @@ import random
 import re
 
 TOKENS = (
-    b"null", b"true", b"-1", b"0", b"1e999", b"NaN", b"Infinity", b"9" * 30, b"9" * 400, b"1e-400", b'""', b"[]", b"{}", b"[" * 300,
-    b'"\\ud800"', b'"\\u0000"', b'"\\u001b[2J"', b'"../../../etc/passwd"', b'"[/red]"', b'"' + b"x" * 5000 + b'"', b"\xff\xfe", b"\x00",
-    b"'", b"*a", b"&a ", b"!!python/name:os.system ", b"<<: ", b"\r", b"\n", b"---\n",
-)  # fmt: skip
+    b"null",
+    b"true",
+    b"-1",
+    b"0",
+    b"1e999",
+    b"NaN",
+    b"Infinity",
+    b"9" * 30,
+    b"9" * 400,
+    b"1e-400",
+    b'""',
+    b"[]",
+    b"{}",
+    b"[" * 300,
+    b'"\\ud800"',
+    b'"\\u0000"',
+    b'"\\u001b[2J"',
+    b'"../../../etc/passwd"',
+    b'"[/red]"',
+    b'"' + b"x" * 5000 + b'"',
+    b"\xff\xfe",
+    b"\x00",
+    b"'",
+    b"*a",
+    b"&a ",
+    b"!!python/name:os.system ",
+    b"<<: ",
+    b"\r",
+    b"\n",
+    b"---\n",
+)
 
 
 def mutated(data: bytes, chance: random.Random) -> bytes:

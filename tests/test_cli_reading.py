@@ -1,4 +1,4 @@
-"""`list`, `show` and `log` on good, damaged and hostile runs: what can be read is shown, nothing is executed or touched."""
+"""`list`, `show` and `log` on good, damaged and hostile runs: what can be read is shown, and nothing is executed."""
 
 from __future__ import annotations
 
@@ -198,13 +198,27 @@ def hostile_manifest(run: RunDir) -> None:
     write_json(
         run.manifest,
         {
-            "format": 1, "title": STEERING, "name": STEERING, "notebook": STEERING, "created": "0001-01-01T00:00:00+23:59",
-            "author": STEERING, "host": STEERING, "labels": [STEERING, 5, ["x"]], "given": {STEERING: STEERING, "[/]": "[/]"},
-            "parameters": {STEERING: [STEERING], "[/]": 10**400}, "command": [1],
-            "summary": {"metrics": {STEERING: {"last": STEERING, "min": "[/]", "max": [1], "count": STEERING}, "[/x]": {"last": 10**400},
-                                    "none": {}, "text": "x"}},
+            "format": 1,
+            "title": STEERING,
+            "name": STEERING,
+            "notebook": STEERING,
+            "created": "0001-01-01T00:00:00+23:59",
+            "author": STEERING,
+            "host": STEERING,
+            "labels": [STEERING, 5, ["x"]],
+            "given": {STEERING: STEERING, "[/]": "[/]"},
+            "parameters": {STEERING: [STEERING], "[/]": 10**400},
+            "command": [1],
+            "summary": {
+                "metrics": {
+                    STEERING: {"last": STEERING, "min": "[/]", "max": [1], "count": STEERING},
+                    "[/x]": {"last": 10**400},
+                    "none": {},
+                    "text": "x",
+                }
+            },
         },
-    )  # fmt: skip
+    )
     write_json(run.exit, {"status": "failed", "reason": STEERING, "duration_s": 10**400})
     write_json(run.source / "git.json", {"commit": STEERING, "dirty": [1]})
     write_json(run.kernel, {STEERING: {"lost": STEERING}, "x": 5})
@@ -279,8 +293,18 @@ def test_a_reader_that_goes_away_is_no_error(run: RunDir):
 
 # damage by chance
 
-FILES = ("run.json", "metrics.jsonl", "params.yaml", "notebook.ipynb", "attempts/1/exit.json", "attempts/1/process.json",
-         "attempts/1/kernel.json", "output.log", "source/git.json", "environment.json")  # fmt: skip
+FILES = (
+    "run.json",
+    "metrics.jsonl",
+    "params.yaml",
+    "notebook.ipynb",
+    "attempts/1/exit.json",
+    "attempts/1/process.json",
+    "attempts/1/kernel.json",
+    "output.log",
+    "source/git.json",
+    "environment.json",
+)
 
 
 def look(run: RunDir, runs: Path) -> None:

@@ -67,7 +67,8 @@ def test_names_inside_functions_and_branches_are_no_parameters():
 
 def test_nothing_of_the_cell_is_executed(tmp_path: Path):
     target = tmp_path / "made"
-    source = f"A = open({str(target)!r}, 'w')\nB: open({str(target)!r}, 'w') = 1\nC = __import__('os').mkdir({str(target)!r})\n"
+    path = str(target)
+    source = f"A = open({path!r}, 'w')\nB: open({path!r}, 'w') = 1\nC = __import__('os').mkdir({path!r})\n"
     assert names(source) == ["B"]
     assert not target.exists()
 
