@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -166,6 +167,7 @@ def sweep(folder: Path, call: str, fault: int | str, persistent: bool, stride: i
             raise
         if not faults.fired:
             return number - 1
+        shutil.rmtree(runs, ignore_errors=True)
 
 
 CASES = [
