@@ -35,6 +35,7 @@ import orjson
 from labkit.launch import memory
 from labkit.launch.channel import CHANNEL, KERNEL
 from labkit.launch.processes import STOP_SIGNALS, adopt_orphans, end_descendants, spawn
+from labkit.launch.verdict import End, verdict
 from labkit.record.files import iso, write_json
 from labkit.record.process import Process
 from labkit.record.status import HEARTBEAT_S
@@ -251,7 +252,7 @@ class Supervisor:
             pass
 
     def _write_exit(self, left: list[dict[str, Any]]) -> None:
-        state, reason = self._verdict()
+        state, reason = verdict(self._end())
         ended = time.time()
         record = {
             "status": state,
@@ -270,6 +271,24 @@ class Supervisor:
         while not self._write("exit.json", record) and time.monotonic() < end:
             time.sleep(0.2)
 
+    def _end(self) -> End:
+        assert self.start is not None and self.kernel_exit is not None
+        is_ours = self.start.run is not None and KERNEL in self.start.argv
+        return End(
+            kernel_exit=self.kernel_exit,
+            outcome=self.outcome or {},
+            refused=self.refused,
+            stop=self.stop,
+            overdue=self.overdue,
+            runner_gone=self.runner.pid if self.runner_lost else None,
+            counted=not is_ours or Path(str(self.start.run), "kernel.json").exists(),
+            grace_s=self.start.grace_s,
+            timeout_s=self.start.timeout_s,
+            peak_rss_bytes=self.peak_rss_bytes,
+            memory_limit_bytes=memory.limit_bytes(),
+            oom_kills=memory.oom_kills() - self.oom_kills,
+        )
+
     def _write(self, name: str, value: dict[str, Any]) -> bool:
         """Writes a record of this attempt; tells whether the disk took it."""
         assert self.start is not None and self.start.run is not None
@@ -278,52 +297,6 @@ class Supervisor:
         except OSError:
             return False
         return True
-
-    def _verdict(self) -> tuple[str, str]:
-        """Returns status and reason, from what is known when the kernel has ended."""
-        outcome = self.outcome or {}
-        if self.refused:
-            return "failed", f"the kernel did not start: {self.refused}"
-        if outcome.get("status") == "finished":
-            return "finished", self._what_is_not_known()
-        if self.overdue:
-            grace_s = self.start.grace_s if self.start else 0
-            if self.stop == "timeout":
-                return "timeout", f"the time limit was over, and no step boundary came within {grace_s:g} s of it"
-            return "killed", f"no step boundary came within {grace_s:g} s of {self.stop}"
-        if self.stop == "timeout":
-            limit_s = self.start.timeout_s if self.start else None
-            return "timeout", f"the time limit of {limit_s:g} s was over"
-        if self.stop or outcome.get("status") == "interrupted":
-            return "interrupted", f"stopped by {self.stop or outcome.get('reason') or 'its user'}"
-        if outcome:
-            return str(outcome["status"]), str(outcome.get("reason") or "")
-        if self.runner_lost:
-            gone = f"its runner {self.runner.pid} went away (killed from outside?)"
-            return "killed", f"{gone}; the supervisor ended the rest"
-        return "failed", self._why_kernel_ended()
-
-    def _what_is_not_known(self) -> str:
-        """Says where the kernel left no counts: a run that may have lost something must not pass for whole."""
-        if self.start is None or self.start.run is None or KERNEL not in self.start.argv:
-            return ""
-        if Path(self.start.run, "kernel.json").exists():
-            return ""
-        return "what its kernel lost could not be recorded: kernel.json is missing (was the disk full?)"
-
-    def _why_kernel_ended(self) -> str:
-        code, number = (self.kernel_exit or {}).get("code"), (self.kernel_exit or {}).get("signal")
-        if number is None:
-            return f"the kernel exited with status {code}"
-        name = signal.Signals(number).name if number in set(signal.Signals) else "unknown signal"
-        reason = f"the kernel was ended by signal {number} ({name})"
-        if number == signal.SIGKILL:
-            peak = f"its memory peaked at {self.peak_rss_bytes / 2**30:.2f} GiB"
-            if memory.oom_kills() > self.oom_kills:
-                return f"{reason}: out of memory, says its control group; {peak}"
-            if self.peak_rss_bytes > 0.7 * memory.limit_bytes():
-                return f"{reason}: probably out of memory; {peak}"
-        return reason
 
     def _tell(self, message: dict[str, Any]) -> None:
         try:
