@@ -48,6 +48,8 @@ def kill_one(lab: Path, number: int, victims: tuple[str, ...], delay_s: float) -
     notebook = fixture(lab, "acknowledges", f"{number}")
     with started(notebook, "-p", f"FILE={steps}", "-p", "CHILDREN=true") as under_way:
         pids = under_way.pids()
+        if number % 2:
+            under_way.logs()  # else it may be killed while it starts
         time.sleep(delay_s)
         below = descendants(pids["supervisor"])
         began = time.monotonic()
