@@ -24,6 +24,7 @@ HEAD_BYTES = 64 * 2**10  # of one cell's text, shown as it comes
 TAIL_BYTES = 16 * 2**10  # of one cell's text, shown when it has ended
 NOTEBOOK_BYTES = 3 * 2**20  # of all text in one notebook
 CELL_DISPLAYS = 300
+DISPLAY_BYTES = 20 * 2**20  # of one display, images in base64
 INTERVAL_S = 0.2
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
@@ -45,7 +46,7 @@ class Capture:
         self._lock = threading.RLock()
         self._claims: deque[list[Any]] = deque()  # [start, end, stream] of what Python's streams wrote
         self._seen = os.fstat(self._fd).st_size
-        self._shown_in_cell = self._shown = self._displays = 0
+        self._shown_in_cell = self._shown = self._displays = self._displays_cut = 0
         self._cell_start = self._seen
         self.lost = self.cut_bytes = self.cut_displays = 0
         self._streams: dict[str, RunStream] = {}
@@ -118,11 +119,12 @@ class Capture:
                     self.cut_bytes += cut
                     self._streams["stdout"].show(f"\n[… {cut:,} bytes are left out here; output.log has them all …]\n")
                 self._show_until(end)
-            if self._displays > CELL_DISPLAYS:
-                cut = self._displays - CELL_DISPLAYS
-                self.cut_displays += cut
-                self._streams["stdout"].show(f"[… {cut:,} displays are left out; output.log has their text …]\n")
-            self._shown_in_cell = self._displays = 0
+            if self._displays_cut:
+                self.cut_displays += self._displays_cut
+                self._streams["stdout"].show(
+                    f"[… {self._displays_cut:,} displays are left out; output.log has their text …]\n"
+                )
+            self._shown_in_cell = self._displays = self._displays_cut = 0
 
     def _room(self) -> int:
         return min(HEAD_BYTES - self._shown_in_cell, NOTEBOOK_BYTES - self._shown)
@@ -165,11 +167,16 @@ class Capture:
         """Logs a display's text; drops the display when its cell has shown enough of them."""
         if message.get("msg_type", message["header"]["msg_type"]) not in ("display_data", "execute_result"):
             return message
-        text = message["content"].get("data", {}).get("text/plain")
+        data = message["content"].get("data", {})
+        text = data.get("text/plain")
         if isinstance(text, str):
             self.write(HIDDEN, text + "\n")
         self._displays += 1
-        return message if self._displays <= CELL_DISPLAYS else None
+        size = sum(len(value) for value in data.values() if isinstance(value, str))
+        if self._displays <= CELL_DISPLAYS and size <= DISPLAY_BYTES:
+            return message
+        self._displays_cut += 1
+        return None
 
     def counts(self) -> dict[str, Any]:
         """Returns what the kernel's record says of log and view."""

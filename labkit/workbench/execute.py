@@ -149,7 +149,11 @@ def execute(job: Job, progress: Progress | None = None) -> Status:
     processes.adopt_orphans()  # of a supervisor that is killed
     before = set(descendants(os.getpid()))
     with _stopped_by_signals(progress) as stops:
-        manager, provisioner = _start_kernel(job)
+        try:
+            manager, provisioner = _start_kernel(job)
+        except (OSError, RuntimeError) as error:
+            _write_exit(run, "failed", f"no kernel could be started: {error}")
+            return status(run)
         stops.reach(provisioner)
         recorder = threading.Thread(target=record_source, args=(run, Path(job.notebook)), daemon=True)
         recorder.start()
@@ -331,24 +335,31 @@ def _stopped_by_signals(progress: Progress) -> Iterator[_Stops]:
 def _write_exit_for_supervisor(run: RunDir, outcome: dict[str, Any], before: set[int]) -> None:
     """Ends what a killed supervisor left behind, and writes the exit record in its place."""
     left = processes.end_processes(lambda: [pid for pid in descendants(os.getpid()) if pid not in before])
+    if outcome.get("status") == "finished":
+        _write_exit(run, "finished", "its supervisor was killed after the last cell", left)
+    else:
+        _write_exit(run, "killed", "its supervisor was killed", left, outcome.get("error"))
+
+
+def _write_exit(run: RunDir, state: str, reason: str, left: Any = (), error: Any = None) -> None:
+    """Writes an exit record where no supervisor does."""
     started = read_json(run.process) or {}
     began, ended = started.get("started_s"), time.time()
-    finished = outcome.get("status") == "finished"
     record = {
-        "status": "finished" if finished else "killed",
-        "reason": "its supervisor was killed" + (" after the last cell" if finished else ""),
+        "status": state,
+        "reason": reason,
         "started": started.get("started"),
         "ended": iso(ended),
         "duration_s": round(ended - began, 3) if isinstance(began, float) else None,
         "kernel_exit": None,
-        "error": outcome.get("error"),
-        "left": left,
+        "error": error,
+        "left": list(left),
         "written_by": "runner",
     }
     try:
         write_json(run.exit, record)
     except OSError:
-        pass  # the status is then derived from the dead supervisor
+        pass  # the status is then derived from the processes
 
 
 def detach(job: Job) -> int:
