@@ -153,8 +153,10 @@ def test_a_run_without_its_manifest_is_listed_and_shown_as_far_as_it_goes(run: R
     [
         "link",
         "fifo",
-        "folder",
-        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("gone", "dangling", "loop", "empty", "zeros")),
+        *(
+            pytest.param(kind, marks=pytest.mark.slow)
+            for kind in ("gone", "folder", "dangling", "loop", "empty", "zeros")
+        ),
     ],
 )
 def test_any_file_of_a_run_may_be_anything_and_no_command_follows_it_out_or_waits(

@@ -138,6 +138,7 @@ def test_what_is_no_number_is_left_out_and_counted_and_the_rest_of_the_step_kept
     assert (writer.written, writer.refused, writer.lost) == (1, 2, 0)
 
 
+@pytest.mark.slow
 def test_a_zero_dimensional_tensor_is_a_number_and_a_larger_one_is_not(path: Path):
     torch = pytest.importorskip("torch")
     writer = written(path, (0, {"x": torch.tensor(0.25), "y": torch.zeros(3)}))

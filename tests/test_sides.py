@@ -83,6 +83,7 @@ def test_the_whole_workbench_and_the_command_line_load_no_torch():
     assert not {name for name in found if name.startswith("labkit.kernel")}
 
 
+@pytest.mark.slow
 def test_the_kernel_side_loads_nothing_of_what_runs_notebooks():
     found = loaded(*modules("kernel"))
     assert not packages(found) & AROUND_THE_KERNEL
