@@ -61,7 +61,7 @@ def git_patch(folder: Path) -> tuple[bytes, str]:
 
 
 def _git(folder: Path, *arguments: str) -> bytes:
-    """Returns what a git command that only looks prints; it takes no lock and starts nothing that a repository names.
+    """Returns what a git command that only looks prints; it takes no lock, and starts no hook or diff of a repository.
 
     Raises:
         OSError: git is not installed, failed, or took too long.

@@ -24,7 +24,7 @@ from labkit.workbench.sanitise import text_of
 PRINTED = 1000  # characters of a computed conclusion on the first screen
 CURVES = 12  # metrics whose course is drawn
 LEFT_FIGURES = 20
-_HEADING = re.compile(r"^ {0,3}(#{1,6})[ \t]+(.*?)[ \t]*#*[ \t]*$", re.MULTILINE)
+_HEADING = re.compile(r"^ {0,3}(#{1,6})[ \t]+(\S.*)$", re.MULTILINE)
 _SETEXT = re.compile(r"\A\s*([^\n#>*-][^\n]*)\n=+[ \t]*$", re.MULTILINE)
 
 
@@ -169,20 +169,24 @@ def _first_heading(cells: list[dict[str, Any]]) -> str:
         if underlined and not (found and found.start() < underlined.start()):
             return underlined[1].strip()
         if found:
-            return re.sub(r"[*_`]", "", found[2]).strip()
+            return _plain(found[2])
     return ""
+
+
+def _plain(heading: str) -> str:
+    """Returns a heading's text without marks and the hashes that may close it."""
+    text = heading.rstrip()
+    unclosed = text.rstrip("#")
+    if unclosed != text and unclosed[-1:] in ("", " ", "\t"):  # `C#` keeps its own
+        text = unclosed.rstrip()
+    return re.sub(r"[*_`]", "", text).strip()
 
 
 def _without_title(source: str, title: str) -> str:
     for pattern, group in ((_SETEXT, 1), (_HEADING, 2)):
         found = pattern.search(source)
         is_first = found is not None and not source[: found.start()].strip()
-        if (
-            found
-            and is_first
-            and re.sub(r"[*_`]", "", found[group]).strip() == title
-            and (group == 1 or found[1] == "#")
-        ):
+        if found and is_first and _plain(found[group]) == title and (group == 1 or found[1] == "#"):
             return source[found.end() :]
     return source
 
@@ -191,7 +195,7 @@ def _section(cells: list[dict[str, Any]], name: str) -> str:
     """Returns the Markdown below the heading that names a section, up to the next heading in the same cell."""
     for source in _markdown(cells):
         for found in _HEADING.finditer(source):
-            if re.fullmatch(rf"[\d.\s]*{name}\b.{{0,40}}", found[2], re.IGNORECASE):
+            if re.fullmatch(rf"[\d.\s]*{name}\b.{{0,40}}", _plain(found[2]), re.IGNORECASE):
                 rest = source[found.end() :]
                 following = _HEADING.search(rest)
                 return (rest[: following.start()] if following else rest).strip()[:4000]

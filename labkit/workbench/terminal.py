@@ -35,6 +35,8 @@ COLOURS = {
     "interrupted": "yellow",
     "unknown": "magenta",
 }
+COLUMNS = ("notebook", "id", "status", "started", "took", "metrics", "given")
+LAID_OUT = 300  # rows up to which a table is laid out for the terminal's width
 MAIN_METRICS = ("test_", "val_", "")  # the first of these that a run has names what a table shows
 
 
@@ -218,27 +220,35 @@ def print_rows(found: list[dict[str, Any]], folder: Path) -> None:
     if not found:
         print(f"no runs in {printable(str(folder))}")
         return
+    cells = [_cells(row) for row in found]
+    if len(cells) > LAID_OUT:  # rich takes a millisecond a row
+        for line in (COLUMNS, *cells):
+            print("  ".join(line))
+        return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("notebook", "id", "status", "started", "took", "metrics", "given"):
+    for title in COLUMNS:
         table.add_column(title, no_wrap=title != "given", justify="right" if title == "took" else "left")
     table.columns[5].min_width = 20
-    for row in found:
-        given = "  ".join(f"{name}={value}" for name, value in row["given"].items())
-        state = Text(row["status"], style=COLOURS.get(row["status"], ""))
-        labels = printable(f" ({', '.join(map(str, row['labels']))})") if row["labels"] else ""
-        cells = (
-            row["id"][-6:],
-            state + labels,
-            local_time(row["created"]),
-            seconds(row["duration_s"]),
-            main_metrics(row["metrics"], 2),
-            given,
-        )
-        table.add_row(
-            Text(printable(row["notebook"])),
-            *(cell if isinstance(cell, Text) else Text(printable(cell)) for cell in cells),
-        )
+    for row, texts in zip(found, cells, strict=True):
+        styles = {2: COLOURS.get(row["status"], "")}
+        table.add_row(*(Text(text, style=styles.get(place, "")) for place, text in enumerate(texts)))
     console.print(table)
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    """Returns one run as the texts of COLUMNS."""
+    labels = f" ({', '.join(map(str, row['labels']))})" if row["labels"] else ""
+    given = "  ".join(f"{name}={value}" for name, value in row["given"].items())
+    texts = (
+        row["notebook"],
+        row["id"][-6:],
+        row["status"] + labels,
+        local_time(row["created"]),
+        seconds(row["duration_s"]),
+        main_metrics(row["metrics"], 2),
+        given,
+    )
+    return tuple(printable(text) for text in texts)
 
 
 def printable(text: str) -> str:
