@@ -58,15 +58,17 @@ def _grown(run: RunDir) -> Iterator[str]:
     file = open_record(run.log)
     if file is None:
         return
-    waiting = b""
+    waiting: list[bytes] = []  # pieces of an unfinished line, which may be as long as the log
     with file:
         while True:
             over = status(run).is_over  # asked before reading: what comes after the end is nothing
-            while data := file.read(2**16):
-                *whole, waiting = (waiting + data).split(b"\n")
-                yield from (line.decode("utf-8", "replace") + "\n" for line in whole)
+            while data := file.readline(2**20):
+                waiting.append(data)
+                if data.endswith(b"\n"):
+                    yield b"".join(waiting).decode("utf-8", "replace")
+                    waiting.clear()
             if over:
                 break
             time.sleep(POLL_S)
     if waiting:
-        yield waiting.decode("utf-8", "replace")
+        yield b"".join(waiting).decode("utf-8", "replace")
