@@ -72,7 +72,6 @@ def test_asking_does_not_start_cuda(facts):
         ({"determinism": SEEDED | {"seed": None}}, "no seed was set"),
         ({"determinism": SEEDED | {"deterministic": False}}, "deterministic mode is off"),
         ({"git": {"commit": "a" * 40, "branch": "main", "dirty": True}}, "changes that are in no commit"),
-        ({"lock": {"file": None, "differences": []}}, "no requirements.lock"),
         ({"lock": {"file": "requirements.lock", "differences": ["a 1, lock says 2"]}}, "a 1, lock says 2"),
     ],
 )

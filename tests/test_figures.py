@@ -20,7 +20,7 @@ from labkit.kernel import figures
 from labkit.kernel.figures import load_data, picture, save_data
 from labkit.record.metrics import MetricsWriter
 
-CELLS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
 COLUMNS = {
     "f8": hnp.arrays(np.float64, 5, elements=st.floats()),
     "f4": hnp.arrays(np.float32, 5, elements=st.floats(width=32)),

@@ -38,10 +38,11 @@ Facts = dict[str, Any]
 
 @dataclass(frozen=True)
 class Finding:
-    """Something off, and what to do about it."""
+    """Something off, and what to do about it; not `wrong` where it is usual while one works."""
 
     problem: str
     remedy: str
+    wrong: bool = True
 
 
 @dataclass(frozen=True)
@@ -135,10 +136,9 @@ def findings(facts: Facts) -> Iterator[Finding]:
         )
     git, lock = facts["git"], facts["lock"]
     if git["dirty"]:
-        yield Finding("tracked files have changes that are in no commit", "commit them; the run keeps them as a patch")
-    if lock["file"] is None:
-        yield Finding(f"no {LOCK} here or above: nothing says which versions belong to this lab", "run `make lock`")
-    elif lock["differences"]:
+        remedy = "commit them; the run keeps them as a patch"
+        yield Finding("tracked files have changes that are in no commit", remedy, wrong=False)
+    if lock["differences"]:
         shown = "; ".join(lock["differences"][:5]) + (" …" if len(lock["differences"]) > 5 else "")
         yield Finding(
             f"{len(lock['differences'])} of the installed packages differ from {lock['file']}: {shown}",
@@ -276,7 +276,9 @@ def _rows(facts: Facts) -> Iterator[tuple[str, str]]:
     if determinism is not None:
         mode = "deterministic" if determinism["deterministic"] else "not deterministic"
         yield "Seed", f"{determinism['seed']}, {mode}, PYTHONHASHSEED {determinism['hash_seed']}"
-    if lock["file"]:
+    if lock["file"] is None:
+        yield "Lock", f"no {LOCK} here or above: nothing says which versions belong here"
+    else:
         count = len(lock["differences"])
         yield (
             "Lock",
@@ -293,7 +295,7 @@ def main(arguments: list[str]) -> int:
         sys.stdout.write(dumps({"facts": facts, "findings": listed}, pretty=True).decode() + "\n")
     else:
         print(Environment(facts, found))
-    return 1 if found else 0
+    return 1 if any(finding.wrong for finding in found) else 0
 
 
 if __name__ == "__main__":

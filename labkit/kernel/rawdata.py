@@ -101,6 +101,8 @@ def _array(values: Any, what: str) -> np.ndarray:
 def _from_objects(array: np.ndarray, what: str) -> np.ndarray:
     items = array.ravel().tolist()
     if items and all(isinstance(item, str) for item in items):
+        if any(item.endswith("\0") for item in items):
+            raise RunProblem(f"{what} has text that ends in a NUL character, which arrays cut off")
         return array.astype(str)
     kinds = sorted({type(item).__name__ for item in items})
     advice = "fill in the missing ones first" if "str" in kinds else "make it numbers or text"

@@ -98,7 +98,7 @@ def name_of(pid: int) -> str:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
         return ""
-    return b" ".join(words).decode(errors="replace").strip()[:120]
+    return b" ".join(words).decode(errors="replace").strip()[:200]
 
 
 def children() -> dict[int, list[int]]:
