@@ -154,8 +154,9 @@ def test_a_broken_nvidia_smi_is_no_driver(tmp_path, monkeypatch):
 def test_the_shell_prints_the_check_as_text_and_as_json(tmp_path):
     command = [sys.executable, "-m", "labkit.kernel.environment"]
     kept = plain_environment()
+    (tmp_path / "requirements.lock").write_text("torch==1.0\n")
     text = subprocess.run(command, cwd=tmp_path, env=kept, capture_output=True, text=True)
-    assert text.returncode == 1 and "✗ no requirements.lock" in text.stdout and text.stderr == ""
+    assert text.returncode == 1 and "✗ 1 of the installed packages" in text.stdout and text.stderr == ""
     done = subprocess.run([*command, "--json"], cwd=tmp_path, env=kept, capture_output=True, text=True)
     made = json.loads(done.stdout)
     assert made["facts"]["torch"] == torch.__version__ and made["facts"]["determinism"] is None
