@@ -160,4 +160,4 @@ def test_the_shell_prints_the_check_as_text_and_as_json(tmp_path):
     done = subprocess.run([*command, "--json"], cwd=tmp_path, env=kept, capture_output=True, text=True)
     made = json.loads(done.stdout)
     assert made["facts"]["torch"] == torch.__version__ and made["facts"]["determinism"] is None
-    assert made["findings"][0]["problem"].startswith("no requirements.lock")
+    assert "torch" in made["findings"][0]["problem"]
