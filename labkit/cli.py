@@ -11,6 +11,7 @@ import click
 
 from labkit import __version__
 from labkit.errors import LabkitError
+from labkit.record.status import STATES
 
 INTERRUPTED = {"SIGINT": 130}  # any other signal counts as SIGTERM
 SIGTERM_STATUS = 143
@@ -41,7 +42,7 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="labkit")
 def main() -> None:
-    r"""Run notebooks as experiments, and find every result again.
+    """Run notebooks as experiments, and find every result again.
 
     \b
     labkit run notebooks/digits-cnn.ipynb -p EPOCHS=3
@@ -63,7 +64,7 @@ files_option = click.option(
     "files",
     multiple=True,
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Set the parameters in a YAML file; -p goes before -f.",
+    help="Set the parameters in a YAML file; -p wins over -f.",
 )
 
 
@@ -99,7 +100,7 @@ def run(
     runs: Path | None,
     as_json: bool,
 ) -> None:
-    r"""Execute NOTEBOOK and record the run.
+    """Execute NOTEBOOK and record the run.
 
     \b
     labkit run notebooks/digits-cnn.ipynb -p EPOCHS=3 -p LEARNING_RATE=1e-3
@@ -159,17 +160,15 @@ def _write_report(directory: Any) -> None:
 
 @main.command(name="list")
 @click.argument("notebook", required=False)
-@click.option("--status", "state", help="Only runs with this status.")
-@click.option(
-    "-n", "count", type=click.IntRange(min=1), default=20, show_default=True, help="At most so many, the newest."
-)
+@click.option("--status", "state", type=click.Choice(STATES), help="Only runs with this status.")
+@click.option("-n", "count", type=click.IntRange(min=1), help="At most so many, the newest; 20, or with --all all.")
 @click.option("--all", "everything", is_flag=True, help="All of them, scratch runs too.")
 @runs_option
 @json_option
 def list_runs(
     notebook: str | None, state: str | None, count: int, everything: bool, runs: Path | None, as_json: bool
 ) -> None:
-    r"""List runs, the newest last.
+    """List runs, the newest last.
 
     \b
     labkit list
@@ -179,7 +178,9 @@ def list_runs(
     from labkit.workbench import terminal
 
     folder = lab.runs_folder(Path.cwd(), runs)
-    found = terminal.rows(folder, notebook, state, None if everything else count, scratch=everything)
+    name = None if notebook is None else Path(notebook.removesuffix(".ipynb")).name
+    most = count or (None if everything else 20)
+    found = terminal.rows(folder, name, state, most, scratch=everything)
     terminal.print_json(found) if as_json else terminal.print_rows(found, folder)
 
 
@@ -188,7 +189,7 @@ def list_runs(
 @runs_option
 @json_option
 def show(name: str, runs: Path | None, as_json: bool) -> None:
-    r"""Show what is known of RUN.
+    """Show what is known of RUN.
 
     RUN is a directory, an id or its last characters, `last`, `digits-cnn@last`, or `digits-cnn@best:test_accuracy`
     (`best:-val_loss` for the lowest).
@@ -214,7 +215,7 @@ def show(name: str, runs: Path | None, as_json: bool) -> None:
 @click.option("-f", "--follow", is_flag=True, help="Go on while the run does.")
 @runs_option
 def log(name: str, grep: str | None, level: str | None, follow: bool, runs: Path | None) -> None:
-    r"""Print everything that RUN printed.
+    """Print everything that RUN printed.
 
     \b
     labkit log last --level warning
@@ -251,7 +252,7 @@ def report(
     output: Path | None,
     runs: Path | None,
 ) -> None:
-    r"""Write HTML reports of runs or notebooks; without arguments of every notebook in notebooks/.
+    """Write HTML reports of runs or notebooks; without arguments of every notebook in notebooks/.
 
     For a RUN its report.html is written anew. For a NOTEBOOK the newest finished run is rendered to reports/, and the
     notebook is executed only if it has none.
@@ -279,7 +280,7 @@ def report(
 @json_option
 @click.pass_context
 def doctor(ctx: click.Context, as_json: bool) -> None:
-    r"""Check this environment: versions, hardware, determinism, differences from the lock.
+    """Check this environment: versions, hardware, determinism, differences from the lock.
 
     \b
     labkit doctor

@@ -16,7 +16,7 @@ from labkit.errors import RunProblem
 from labkit.launch import capture, signals
 from labkit.record import lab, provenance
 from labkit.record.files import iso, plain_json, read_json, write_atomic, write_json
-from labkit.record.metrics import MetricsWriter
+from labkit.record.metrics import RESERVED, MetricsWriter, as_number
 from labkit.record.process import Process
 from labkit.record.rundir import SCRATCH, RunDir, create
 from labkit.record.status import HEARTBEAT_S
@@ -77,7 +77,7 @@ class Run:
         self._began = time.time()
         self._metrics = MetricsWriter(directory.metrics)
         self._write = self._metrics.log
-        self._refusals = 0
+        self._refused: set[str] = set()  # names that have been warned about
         self._finished = False
         # Under `labkit run` whatever is printed is in the log already; by hand the run keeps its own lines.
         self._log_file = directory.log.open("a", encoding="utf-8", buffering=1) if by_hand else None
@@ -118,6 +118,7 @@ class Run:
         facts = {"process": Process.of(os.getpid()).facts(), "started": iso(began), "started_s": began}
         write_json(directory.process, facts)
         run = cls(directory, values, notebook.name, by_hand=True)
+        run.logger.info("recording in %s", directory.path)
         threading.Thread(target=run._beat, name="labkit-heartbeat", daemon=True).start()
         return run
 
@@ -140,12 +141,14 @@ class Run:
         signals.check()
 
     def _say_refused(self, step: Any, metrics: dict[str, Any]) -> None:
-        self._refusals += 1
-        if self._refusals == 1:
-            shown = ", ".join(f"{name}={value!r:.40}" for name, value in metrics.items())
-            self.logger.warning(
-                "a metric is no number and was left out: step %r, %s (said once)", step, shown, stacklevel=3
-            )
+        """Says what was left out, once for each name; values whose step is no integer are kept under step -1."""
+        bad = {name: value for name, value in metrics.items() if name in RESERVED or as_number(value) is None}
+        if not isinstance(as_number(step), int):
+            bad["step"] = step
+        for name in bad.keys() - self._refused:
+            self._refused.add(name)
+            problem = "is no integer: -1 is recorded" if name == "step" else "is no number and is left out"
+            self.logger.warning("run.log: %s=%.60r %s (said once)", name, bad[name], problem, stacklevel=3)
 
     def figure(
         self, name: str, data: Any, draw: Callable[[Any, Figure], object], *, size: tuple[float, float] = (8, 3.6)
@@ -163,8 +166,7 @@ class Run:
             The picture, for the notebook to show.
 
         Raises:
-            RunProblem: The name is no file name.
-            TypeError: The data is of another kind.
+            RunProblem: The name is no file name, or the data is of another kind.
         """
         from labkit.kernel import figures
 

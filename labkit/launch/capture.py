@@ -19,6 +19,7 @@ from ipykernel.iostream import OutStream
 from ipykernel.zmqshell import ZMQInteractiveShell
 
 from labkit.record.files import write_all
+from labkit.record.text import painted
 
 HEAD_BYTES = 64 * 2**10  # of one cell's text, shown as it comes
 TAIL_BYTES = 16 * 2**10  # of one cell's text, shown when it has ended
@@ -172,6 +173,10 @@ class Capture:
         if isinstance(text, str):
             self.write(HIDDEN, text + "\n")
         self._displays += 1
+        if self._displays <= CELL_DISPLAYS:
+            self.show()  # what was printed before stands before
+            for stream in self._streams.values():
+                stream.publish()
         size = sum(len(value) for value in data.values() if isinstance(value, str))
         if self._displays <= CELL_DISPLAYS and size <= DISPLAY_BYTES:
             return message
@@ -184,20 +189,6 @@ class Capture:
             "log": {"bytes": os.fstat(self._fd).st_size, "lost": self.lost},
             "view": {"cut_bytes": self.cut_bytes, "cut_displays": self.cut_displays},
         }
-
-
-def painted(text: str) -> str:
-    """Returns text without what a terminal would have painted over: in each line, all before the last carriage return.
-
-    A carriage return at a line's end stays, for what follows it may be still to come.
-    """
-    if "\r" not in text:
-        return text
-    lines = text.split("\n")
-    for number, line in enumerate(lines):
-        kept = line.rstrip("\r")
-        lines[number] = kept[kept.rfind("\r") + 1 :] + line[len(kept) :][:1]
-    return "\n".join(lines)
 
 
 def _cut_character(data: bytes) -> int:

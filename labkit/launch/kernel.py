@@ -35,6 +35,7 @@ def main() -> None:
     app.initialize(sys.argv[1:])
     if log:
         capture.attach(app.shell)
+    app.shell.events.register("pre_run_cell", lambda _: signals.cell_begins())
     app.start()
     capture.end()
     atexit.unregister(app.close)  # waits for ever, once in fifty, for a thread that sends to one that has ended

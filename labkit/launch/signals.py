@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from types import FrameType
 
 STOP = (signal.SIGTERM, signal.SIGUSR1)
@@ -67,6 +68,13 @@ def check() -> None:
     """
     if _requested:
         raise StopRequested(f"{_requested}: stopped at a step boundary")
+
+
+def cell_begins() -> None:
+    """Interrupts a cell that begins after the stop request, in a kernel without step boundaries."""
+    if _requested and not _has_boundaries:
+        # Not at once: what is raised before the cell's first line does not reach the cell.
+        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
 
 
 def _request(number: int, frame: FrameType | None) -> None:

@@ -141,7 +141,7 @@ class MetricsWriter:
         return len(self._waiting)
 
     def _plain_step(self, step: Any) -> int:
-        number = _number(step)
+        number = as_number(step)
         if number is not None and abs(number) <= LARGEST_STEP and number == int(number):
             return int(number)
         self.refused += 1
@@ -154,7 +154,7 @@ class MetricsWriter:
     def _plain(self, values: dict[str, Any]) -> dict[str, int | float]:
         plain = {}
         for name, value in values.items():
-            number = _number(value)
+            number = as_number(value)
             if number is None:
                 self.refused += 1
             else:
@@ -162,7 +162,7 @@ class MetricsWriter:
         return plain
 
 
-def _number(value: Any) -> int | float | None:
+def as_number(value: Any) -> int | float | None:
     """Returns a value as a plain number, or None where it is not one."""
     if isinstance(value, int):
         return int(value) if abs(value) <= LARGEST else None
@@ -172,7 +172,7 @@ def _number(value: Any) -> int | float | None:
         value = value.item()
     except Exception:  # a tensor of several elements, an array, anything foreign
         return None
-    return _number(value) if isinstance(value, (int, float)) else None
+    return as_number(value) if isinstance(value, (int, float)) else None
 
 
 @dataclass

@@ -19,6 +19,7 @@ from labkit.record.files import read_json, read_regular, write_atomic, write_jso
 
 FORMAT = 1
 SCRATCH = ".scratch"
+NO_RESULT = ("debug", "explored")  # labels of runs whose numbers stand for nothing
 ATTEMPT = re.compile(r"[1-9][0-9]{0,8}")
 REPORT_HEAD_BYTES = 16_384  # within which a report says which run it shows
 ID = re.compile(r"\d{8}T\d{6}\.\d{3}Z-[0-9a-f]{6}")
@@ -360,7 +361,10 @@ def _final(run: RunDir, metric: str) -> float | None:
     if (read_json(run.exit) or {}).get("status") != "finished":
         return None
     try:
-        value = run.read_manifest()["summary"]["metrics"][metric]["last"]
+        manifest = run.read_manifest()
+        value = manifest["summary"]["metrics"][metric]["last"]
+        if not set(manifest["labels"]).isdisjoint(NO_RESULT):
+            return None
         return float(value) if float(value) == float(value) else None
     except (FolderProblem, KeyError, TypeError, ValueError, OverflowError):
         return None

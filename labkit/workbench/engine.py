@@ -21,6 +21,7 @@ from papermill.iorw import papermill_io
 
 from labkit.launch.provisioner import RunProvisioner
 from labkit.record.files import write_atomic
+from labkit.record.text import painted
 
 SCHEME = "labkit-run:"
 SAVE_EVERY_S = 2.0
@@ -101,7 +102,6 @@ class RunEngine(Engine):
             iopub_timeout=60,
             timeout=None,
             kernel_name=kernel_name,
-            coalesce_streams=True,
         )
         client.on_cell = on_cell
         outcome |= client.run()
@@ -118,6 +118,7 @@ class RunClient(PapermillNotebookClient):
         if not run_sync(self._connect)():
             return {}
         for index, cell in enumerate(self.nb.cells):
+            self._provisioner.hear_now()
             if self._provisioner.stopping:
                 return {"status": "interrupted", "reason": self._provisioner.stopping}
             if cell.cell_type == "code" and (outcome := self._run_cell(cell, index)) is not None:
@@ -167,6 +168,7 @@ class RunClient(PapermillNotebookClient):
             self.nb_man.cell_exception(cell, cell_index=index)
             return {}
         finally:
+            cell.outputs = joined(cell.outputs)
             self.nb_man.cell_complete(cell, cell_index=index)
         return None
 
@@ -186,6 +188,21 @@ class RunClient(PapermillNotebookClient):
             }
         text = " ".join(f"{error.ename}: {error.evalue}".split())
         return {"status": "failed", "reason": f"cell {index + 1}{name} raised {text:.300}", "error": facts}
+
+
+def joined(outputs: list[Any]) -> list[Any]:
+    """Returns a cell's outputs with neighbouring pieces of one stream as one, in the order in which they came."""
+    found: list[Any] = []
+    for output in outputs:
+        last = found[-1] if found else None
+        if last is not None and output.output_type == "stream" == last.output_type and output.name == last.name:
+            last["text"] += output.text
+        else:
+            found.append(output)
+    for output in found:
+        if output.output_type == "stream":
+            output["text"] = painted(output.text)
+    return found
 
 
 papermill_engines.register("labkit", RunEngine)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,9 @@ from labkit.errors import FolderProblem, LabkitError, NotebookProblem
 from labkit.record import lab
 from labkit.record.files import dumps, read_json
 from labkit.record.provenance import fingerprint_file
-from labkit.record.rundir import RunDir, every
+from labkit.record.rundir import NO_RESULT, SCRATCH, RunDir, every
 from labkit.workbench import index, notebook, params
 from labkit.workbench.stamp import page_stamp
-
-NOT_A_RESULT = ("debug", "explored")  # labels of runs that are never a notebook's report
 
 
 @dataclass(frozen=True)
@@ -83,8 +81,10 @@ def make(wanted: Wanted, say: Callable[[str], object]) -> int:
             say(f"{path}: {error}")
             failed = max(failed, error.exit_status)
             continue
-        if page.run is None:
+        if page.run is None:  # the page of the run that failed says so
             failed = max(failed, 1)
+            page = replace(page, run=_newest(page.source, root, runs))
+        if page.run is None:
             continue
         changed += _write(page, say)
         if page.stale:
@@ -96,11 +96,13 @@ def make(wanted: Wanted, say: Callable[[str], object]) -> int:
 
 
 def _all(root: Path) -> list[Path]:
+    """Returns the notebooks of `notebooks/`; in a lab without that folder, those at its top."""
     folder = root / "notebooks"
-    found = sorted(path for path in folder.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
-    if not found:
-        raise NotebookProblem(f"there are no notebooks in {folder}; name one")
-    return found
+    found = folder.rglob("*.ipynb") if folder.is_dir() else root.glob("*.ipynb")
+    notebooks = sorted(path for path in found if ".ipynb_checkpoints" not in path.parts)
+    if not notebooks:
+        raise NotebookProblem(f"there are no notebooks in {folder if folder.is_dir() else root}; name one")
+    return notebooks
 
 
 def _current_page(
@@ -134,8 +136,15 @@ def choose(source: notebook.Notebook, root: Path, runs: Path, output: Path, give
     return Page(source, target, None)
 
 
+def _newest(source: notebook.Notebook, root: Path, runs: Path) -> RunDir | None:
+    """Returns the newest run of a notebook, whatever became of it."""
+    inside = os.path.relpath(source.path, root)
+    of_notebook = (run for run in reversed(every(runs)) if (read_json(run.manifest) or {}).get("notebook") == inside)
+    return next((run for run in of_notebook if SCRATCH not in run.path.parts), None)
+
+
 def _is_no_result(run: RunDir, manifest: dict[str, Any]) -> bool:
-    if any(label in NOT_A_RESULT for label in manifest["labels"]):
+    if any(label in NO_RESULT for label in manifest["labels"]):
         return True
     return (read_json(run.exit) or {}).get("status") != "finished"
 

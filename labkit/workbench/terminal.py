@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import subprocess
 import sys
 import time
@@ -10,7 +12,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from labkit.errors import FolderProblem
+from labkit.errors import FolderProblem, RunNotFound
 from labkit.record.files import dumps, read_json
 from labkit.record.metrics import last as last_metrics
 from labkit.record.metrics import read as read_metrics
@@ -36,7 +38,7 @@ COLOURS = {
     "unknown": "magenta",
 }
 COLUMNS = ("notebook", "id", "status", "started", "took", "metrics", "given")
-LAID_OUT = 300  # rows up to which a table is laid out for the terminal's width
+DROPPED_FIRST = ("given", "took", "started", "metrics")
 MAIN_METRICS = ("test_", "val_", "")  # the first of these that a run has names what a table shows
 
 
@@ -114,7 +116,7 @@ def print_end(run: RunDir, ended: Status) -> None:
     if metrics:
         console.print(metrics, markup=False)
     if ended.state == "failed":
-        console.print(f"see: labkit log {run.id[-6:]}", markup=False)
+        console.print(f"see: labkit log {shlex.quote(os.path.relpath(run.path))}", markup=False)
     print(run.path)
 
 
@@ -149,7 +151,14 @@ def facts(run: RunDir) -> dict[str, Any]:
 def rows(
     folder: Path, notebook: str | None, state: str | None, count: int | None, *, scratch: bool
 ) -> list[dict[str, Any]]:
-    """Returns the runs that a list shows, oldest first; a damaged one is shown as far as it can be read."""
+    """Returns the runs that a list shows, oldest first; a damaged one is shown as far as it can be read.
+
+    Raises:
+        RunNotFound: No run is of that notebook.
+    """
+    names = {run.path.parent.name for run in every(folder)}
+    if notebook and folder_name(notebook) not in names:
+        raise RunNotFound(f"no run of {notebook!r} in {folder}; there are runs of {', '.join(sorted(names)) or 'none'}")
     found: list[dict[str, Any]] = []
     for run in reversed(every(folder)):
         if (not scratch and SCRATCH in run.path.parts) or (notebook and run.path.parent.name != folder_name(notebook)):
@@ -178,9 +187,17 @@ def _row(run: RunDir) -> dict[str, Any]:
         "created": manifest.get("created", ""),
         "duration_s": found.duration_s,
         "given": manifest.get("given", {}),
-        "labels": manifest.get("labels", []),
-        "metrics": {name: entry.get("last") for name, entry in _entries(manifest.get("summary", {})).items()},
+        "labels": [*manifest.get("labels", []), *(["scratch"] if SCRATCH in run.path.parts else [])],
+        "metrics": _last_values(run, manifest),
     }
+
+
+def _last_values(run: RunDir, manifest: dict[str, Any]) -> dict[str, Any]:
+    """Returns the last value of each metric; of a run without a summary, running or killed, those of its last step."""
+    entries = _entries(manifest.get("summary", {}))
+    if entries:
+        return {name: entry.get("last") for name, entry in entries.items()}
+    return {name: value for name, value in last_metrics(run.metrics).items() if name not in ("step", "t")}
 
 
 def _summary(run: RunDir) -> dict[str, Any]:
@@ -211,28 +228,28 @@ def main_metrics(values: dict[str, Any], most: int = 3) -> str:
 
 
 def print_rows(found: list[dict[str, Any]], folder: Path) -> None:
-    """Prints a table of runs."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    """Prints a table of runs; in a narrow terminal without the columns that say least."""
+    import shutil
 
-    console = Console(highlight=False)
+    import click
+
     if not found:
         print(f"no runs in {printable(str(folder))}")
         return
-    cells = [_cells(row) for row in found]
-    if len(cells) > LAID_OUT:  # rich takes a millisecond a row
-        for line in (COLUMNS, *cells):
-            print("  ".join(line))
-        return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in COLUMNS:
-        table.add_column(title, no_wrap=title != "given", justify="right" if title == "took" else "left")
-    table.columns[5].min_width = 20
-    for row, texts in zip(found, cells, strict=True):
-        styles = {2: COLOURS.get(row["status"], "")}
-        table.add_row(*(Text(text, style=styles.get(place, "")) for place, text in enumerate(texts)))
-    console.print(table)
+    lines = [COLUMNS, *map(_cells, found)]
+    widths = [max(len(line[place]) for line in lines) for place in range(len(COLUMNS))]
+    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else 10**6
+    shown = list(range(len(COLUMNS)))
+    for name in DROPPED_FIRST:
+        if sum(widths[place] + 2 for place in shown) - 2 > room:
+            shown.remove(COLUMNS.index(name))
+    for number, line in enumerate(lines):
+        texts = [line[place].ljust(widths[place]) for place in shown]
+        if number == 0:
+            texts = [click.style(text, bold=True) for text in texts]
+        else:
+            texts[2] = click.style(texts[2], fg=COLOURS.get(found[number - 1]["status"]))
+        click.echo("  ".join(texts).rstrip())
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
@@ -265,24 +282,16 @@ def local_time(text: Any) -> str:
 
 
 def print_facts(found: dict[str, Any]) -> None:
-    """Prints what is known of one run."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    """Prints what is known of one run; a terminal breaks long lines, so that they can be copied whole."""
+    import click
 
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    state = Text(found["status"], style=COLOURS.get(found["status"], ""))
-    state.append(f" in {seconds(found['duration_s'])}" if found["duration_s"] is not None else "", style="default")
-    table.add_row("status", state)
+    took = f" in {seconds(found['duration_s'])}" if found["duration_s"] is not None else ""
+    click.secho(printable(str(found.get("title") or found["run"])), bold=True)
+    click.echo(f"{'status':<11} {click.style(found['status'], fg=COLOURS.get(found['status']))}{took}")
     for name, text in _described(found).items():
         if text:
-            table.add_row(name, Text(printable(text)))
-    console = Console(highlight=False)
-    console.print(Text(printable(str(found.get("title") or found["run"])), style="bold"))
-    console.print(table)
-    _print_metrics(console, found["summary"])
+            click.echo(f"{name:<11} {printable(text)}")
+    _print_metrics(found["summary"])
 
 
 def _described(found: dict[str, Any]) -> dict[str, str]:
@@ -323,22 +332,22 @@ def _commit(git: dict[str, Any]) -> str:
     return f"{git.get('commit') or git.get('problem') or 'unknown'}{dirty}"
 
 
-def _print_metrics(console: Any, summary: dict[str, Any]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
+def _print_metrics(summary: dict[str, Any]) -> None:
     entries = _entries(summary)
     if not entries:
         return
-    table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left")
-    for title in ("metric", "last", "lowest", "highest", "logged"):
-        table.add_column(title, justify="left" if title == "metric" else "right")
+    lines: list[tuple[str, ...]] = [("metric", "last", "lowest", "highest", "logged")]
     for name, entry in entries.items():
         values = [number(entry.get(key)) for key in ("last", "min", "max")]
-        cells = (name, *values, number(entry.get("count", "")))
-        table.add_row(*(Text(printable(cell)) for cell in cells))
-    console.print()
-    console.print(table)
+        lines.append((printable(name), *map(printable, values), printable(str(entry.get("count", "")))))
+    widths = [max(len(line[place]) for line in lines) for place in range(5)]
+    print()
+    for first, *rest in lines:
+        print(
+            "  ".join(
+                [first.ljust(widths[0]), *(text.rjust(width) for text, width in zip(rest, widths[1:], strict=True))]
+            )
+        )
 
 
 def doctor(as_json: bool) -> int:
