@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
 import click
 import pytest
-from tiny import ROOT
+from tiny import ROOT, parameters, plain_environment, write
 
 import labkit
 from labkit.cli import main
@@ -77,3 +79,14 @@ def test_the_version_is_one():
     assert newest
     assert newest[1] == labkit.__version__ == tomllib.loads(read("pyproject.toml"))["project"]["version"]
     assert f"labkit-{labkit.__version__}-py3" in read("README.md")
+
+
+@pytest.mark.slow
+def test_the_notebook_in_the_readme_runs_as_it_is_shown(lab: Path) -> None:
+    section = read("README.md").partition("## In the notebook")[2].partition("\n## ")[0]
+    declared, *cells = re.findall(r"^```python\n(.*?)^```", section, re.M | re.S)
+    path = write(lab / "notebooks" / "readme.ipynb", parameters(declared), *cells)
+    command = [sys.executable, "-m", "labkit.cli", "run", str(path), "-p", "EPOCHS=1", "--json"]
+    done = subprocess.run(command, env=plain_environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert '"test_accuracy"' in done.stdout and list(lab.glob("runs/readme/*/figures/learning-curves.png"))

@@ -51,6 +51,7 @@ class Capture:
         self._cell_start = self._seen
         self.lost = self.cut_bytes = self.cut_displays = 0
         self._streams: dict[str, RunStream] = {}
+        self._last_shown = ""
         self._over = threading.Event()
 
     def _open(self) -> int:
@@ -139,6 +140,9 @@ class Capture:
             stream, upto = self._owner(start, stop)
             if stream:
                 text = data[start - self._seen : upto - self._seen].decode(errors="replace")
+                if self._last_shown not in ("", stream):
+                    self._streams[self._last_shown].publish()  # else each stream would wait in a buffer of its own
+                self._last_shown = stream
                 self._streams[stream].show(painted(text))
                 self._shown_in_cell += upto - start
                 self._shown += upto - start
