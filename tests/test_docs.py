@@ -40,7 +40,7 @@ def test_every_make_target_in_the_documents_exists(name: str):
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_every_command_and_option_in_the_documents_exists(name: str):
     for line in code(read(name)):
-        for command, rest in re.findall(r"(?:^|\s)labkit ([a-z]+)([^|;&#\n]*)", line):
+        for command, rest in re.findall(r"(?<!from )(?<![\w.-])labkit ([a-z]+)([^|;&#\n]*)", line):
             assert command in main.commands, line
             options = main.commands[command].params
             known = {text for option in options for text in option.opts + option.secondary_opts}
