@@ -364,3 +364,20 @@ def test_what_was_given_takes_the_place_of_the_default():
     found = effective(DECLARED, {"EPOCHS": 9})
     assert (found["EPOCHS"], found["RATE"]) == (9, 1e-3)
     assert list(found) == [parameter.name for parameter in DECLARED]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("API_KEY", "x"), ("WANDB_TOKEN", "x"), ("NOTE", "ghp_0123456789abcdef0123"), ("NOTE", "sk-0123456789abcdef")],
+)
+def test_what_looks_like_a_secret_is_refused_since_parameters_are_recorded(name: str, value: str):
+    with pytest.raises(ParameterProblem, match=r"looks like a secret.*environment"):
+        resolve(declared(f"{name}: str = ''"), {name: Raw(value)}, "x.ipynb")
+
+
+def test_names_and_values_that_only_resemble_secrets_pass():
+    given = {"MAX_TOKENS": Raw("5"), "KEYS": Raw("a"), "MODEL": Raw("sk-small")}
+    assert (
+        resolve(declared("MAX_TOKENS: int = 1\nKEYS: str = ''\nMODEL: str = ''"), given, "x.ipynb")["MODEL"]
+        == "sk-small"
+    )

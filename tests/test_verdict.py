@@ -16,7 +16,12 @@ FAILED = {"status": "failed", "reason": "cell 2 raised ValueError: x"}
     [
         (End(CLOSED, {"status": "finished"}), "finished", ""),
         (End(CLOSED, {"status": "finished"}, counted=False), "finished", "could not be recorded"),
-        (End(KILLED, {"status": "finished"}, stop="SIGTERM", overdue=True), "finished", ""),
+        (
+            End(KILLED, {"status": "finished"}, stop="SIGTERM", overdue=True),
+            "failed",
+            "all cells ran, but while it closed",
+        ),
+        (End({"code": 0, "signal": 11}, {"status": "finished"}), "failed", "signal 11"),
         (End({"code": 127, "signal": None}, {}, refused="no such file"), "failed", "no such file"),
         (End(CLOSED, FAILED), "failed", "ValueError"),
         (End(KILLED, FAILED), "failed", "ValueError"),

@@ -81,7 +81,10 @@ def environment(run: Run | None = None) -> Environment:
 
     facts = gather(determinism.current().as_dict())
     if run is not None:
-        write_json(run.directory.environment, facts)
+        try:
+            write_json(run.directory.environment, facts)
+        except OSError as error:  # a full disk stops no notebook
+            run.logger.error("environment.json was not saved: %s", error.strerror or error)
     return Environment(facts, tuple(findings(facts)))
 
 

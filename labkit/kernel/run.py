@@ -6,6 +6,7 @@ import atexit
 import logging
 import os
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -42,14 +43,23 @@ def start() -> Run:
         FolderProblem: No run can be made here.
     """
     global _current
-    joined = os.environ.get(JOIN)
+    joined = _run_of_this_process()
     if joined and _current is not None:
         return _current
     if _current is not None:
         _current.finish()
-    _current = Run.join(Path(joined)) if joined else Run.open()
+    _current = Run.join(joined) if joined else Run.open()
     signals.promise_boundaries()
     return _current
+
+
+def _run_of_this_process() -> Path | None:
+    """Returns the run whose kernel this process is; a program that the kernel starts inherits the variable only."""
+    named = os.environ.get(JOIN)
+    if not named:
+        return None
+    kernel = Process.read((read_json(RunDir(Path(named)).process) or {}).get("kernel"))
+    return Path(named) if kernel is None or kernel.pid == os.getpid() else None
 
 
 def current() -> Run | None:
@@ -77,6 +87,7 @@ class Run:
         self._began = time.time()
         self._metrics = MetricsWriter(directory.metrics)
         self._write = self._metrics.log
+        self._figures_lost = 0
         self._refused: set[str] = set()  # names that have been warned about
         self._finished = False
         # Under `labkit run` whatever is printed is in the log already; by hand the run keeps its own lines.
@@ -170,12 +181,23 @@ class Run:
         """
         from labkit.kernel import figures
 
-        if not name or name != Path(name).name or name.startswith("."):
-            raise RunProblem(f"a figure cannot be called {name!r}: use letters, digits and hyphens")
-        self.directory.figures.mkdir(exist_ok=True)
-        saved = figures.save_data(self.directory.figures / name, data)
-        picture = figures.picture(figures.load_data(saved), draw, size)
-        write_atomic(self.directory.figures / f"{name}.png", picture)
+        if not name or name != Path(name).name or name.startswith(".") or len(name.encode()) > 200:
+            raise RunProblem(f"a figure cannot be called {name!r:.80}: use some letters, digits and hyphens")
+
+        def drawn(folder: Path) -> bytes:
+            folder.mkdir(exist_ok=True)
+            saved = figures.save_data(folder / name, data)
+            picture = figures.picture(figures.load_data(saved), draw, size)
+            write_atomic(folder / f"{name}.png", picture)
+            return picture
+
+        try:
+            picture = drawn(self.directory.figures)
+        except OSError as error:  # a full disk stops no notebook
+            self._figures_lost += 1
+            self.logger.error("figure %s was not saved: %s", name, error.strerror or error, stacklevel=2)
+            with tempfile.TemporaryDirectory() as elsewhere:
+                picture = drawn(Path(elsewhere))
         return figures.shown(name, picture)
 
     def progress(self, iterable: Iterable[Any], description: str = "", total: int | None = None) -> Any:
@@ -223,7 +245,7 @@ class Run:
         atexit.unregister(self.finish)
         self._metrics.close()
         counts = {"written": self._metrics.written, "refused": self._metrics.refused, "lost": self._metrics.lost}
-        self._record(self.directory.kernel, {"metrics": counts})
+        self._record(self.directory.kernel, {"metrics": counts, "figures": {"lost": self._figures_lost}})
         if self._by_hand:  # else what surrounds the kernel does the rest
             provenance.record_modules(self.directory.source, self._lab)
             self.directory.summarise()
@@ -236,6 +258,8 @@ class Run:
         ended = time.time()
         raised = getattr(sys, "last_value", None) if _shell() is None else None  # what ended a script
         state, reason = ("failed", f"{type(raised).__name__}: {raised}") if raised is not None else ("finished", "")
+        if isinstance(raised, KeyboardInterrupt):
+            state, reason = "interrupted", "Ctrl-C"
         if signals.requested():
             state, reason = "interrupted", signals.requested()
         facts = {

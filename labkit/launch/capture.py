@@ -25,6 +25,7 @@ HEAD_BYTES = 64 * 2**10  # of one cell's text, shown as it comes
 TAIL_BYTES = 16 * 2**10  # of one cell's text, shown when it has ended
 NOTEBOOK_BYTES = 3 * 2**20  # of all text in one notebook
 CELL_DISPLAYS = 300
+CLAIMS = 10_000  # stretches of the log whose stream is remembered, beyond what will be shown
 DISPLAY_BYTES = 20 * 2**20  # of one display, images in base64
 INTERVAL_S = 0.2
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
@@ -48,7 +49,6 @@ class Capture:
         self._claims: deque[list[Any]] = deque()  # [start, end, stream] of what Python's streams wrote
         self._seen = os.fstat(self._fd).st_size
         self._shown_in_cell = self._shown = self._displays = self._displays_cut = 0
-        self._cell_start = self._seen
         self.lost = self.cut_bytes = self.cut_displays = 0
         self._streams: dict[str, RunStream] = {}
         self._last_shown = ""
@@ -81,6 +81,13 @@ class Capture:
                 last[1] = end
             else:
                 self._claims.append([end - len(data), end, stream])
+                if len(self._claims) > CLAIMS and self._room() <= 0:
+                    self._forget_claims(end - TAIL_BYTES)
+
+    def _forget_claims(self, position: int) -> None:
+        """Drops who wrote what before `position`: text that the view will leave out."""
+        while self._claims and self._claims[0][1] <= position:
+            self._claims.popleft()
 
     def follow(self, streams: dict[str, RunStream]) -> None:
         """Starts showing what arrives in the log."""
@@ -233,6 +240,9 @@ class RunStream(OutStream):
         """Sends what is shown so far to the notebook."""
         super().flush()
 
+    def close(self) -> None:
+        """Does nothing: what is printed later goes to the log all the same."""
+
     def fileno(self) -> int:
         """Returns the descriptor that leads to the log, as subprocesses and C code use it."""
         return 1 if self.name == "stdout" else 2
@@ -244,7 +254,7 @@ class RunShell(ZMQInteractiveShell):
     def _showtraceback(self, etype: Any, evalue: Any, stb: Any) -> None:
         if current is not None:
             current.write(HIDDEN, ANSI.sub("", "\n".join(stb)) + "\n")
-            current.end_cell()
+            end_cell({})
         super()._showtraceback(etype, evalue, stb)
 
 
@@ -274,7 +284,11 @@ def end() -> None:
 
 def end_cell(streams: dict[str, Any]) -> None:
     """Brings the view up to date before a cell counts as done."""
-    if current is not None:
-        current.end_cell()
-    for stream in streams.values():
-        stream.publish()
+    try:
+        if current is not None:
+            current.end_cell()
+        for stream in streams.values():
+            stream.publish()
+    except Exception as error:  # the view may fail; the cell must still get its answer
+        if current is not None:
+            current.write(HIDDEN, f"labkit: the notebook's view failed: {error!r}\n")

@@ -12,12 +12,13 @@ import gc
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from labkit.launch import capture, signals
-from labkit.launch.channel import LOG
+from labkit.launch.channel import LOG, RECORD_RETRY_S
 from labkit.record import lab, provenance
 from labkit.record.files import read_json, write_json
 from labkit.record.rundir import RunDir
@@ -73,10 +74,15 @@ def record_end(run: RunDir, lab_root: Path) -> None:
     """Records what only this process knows: the lab's modules that it imported, and what the log and the view lost."""
     provenance.record_modules(run.source, lab_root)
     counts = capture.current.counts() if capture.current is not None else {}
-    try:
-        write_json(run.kernel, (read_json(run.kernel) or {}) | counts)
-    except OSError as error:
-        print(f"labkit: {run.kernel} could not be written: {error}", file=sys.stderr)
+    end = time.monotonic() + RECORD_RETRY_S
+    while True:
+        try:
+            return write_json(run.kernel, (read_json(run.kernel) or {}) | counts)
+        except OSError as error:  # a full disk may have room again soon
+            if not run.path.exists() or time.monotonic() > end:
+                print(f"labkit: {run.kernel} could not be written: {error}", file=sys.stderr)
+                return None
+            time.sleep(0.2)
 
 
 def leave(code: int, last: Callable[[], object] = lambda: None) -> None:

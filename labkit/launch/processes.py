@@ -87,12 +87,14 @@ def end_processes(living: Callable[[], list[int]]) -> list[dict[str, Any]]:
     """
     found: dict[int, str] = {}
     began = time.monotonic()
-    while (age_s := time.monotonic() - began) < 10 and (pids := living()):
+    while (age_s := time.monotonic() - began) < 10 and (
+        pids := living() or living()
+    ):  # one may fork while it is looked for
         for pid in pids:
             if age_s > 0.1 and pid not in found:
                 found[pid] = name_of(pid)
                 _kill_one(pid, signal.SIGTERM)
-            elif age_s > CHILD_GRACE_S:
+            if age_s > CHILD_GRACE_S:
                 _kill_one(pid, signal.SIGKILL)
         time.sleep(0.02)
         _reap_all()

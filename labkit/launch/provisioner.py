@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -82,7 +83,8 @@ class RunProvisioner(KernelProvisionerBase):
         """Sends one message to the supervisor; a dead one is noticed when it is heard from."""
         if self.channel is not None:
             try:
-                self.channel.sendall(orjson.dumps(message) + b"\n")
+                # Names and values of the environment need not be UTF-8; the standard library writes them as surrogates.
+                self.channel.sendall(json.dumps(message).encode() + b"\n")
             except OSError:
                 pass
 

@@ -17,6 +17,7 @@ Both sides send JSON objects, a line each:
 
 from __future__ import annotations
 
+import json
 import os
 import selectors
 import shutil
@@ -33,7 +34,7 @@ from typing import Any
 import orjson
 
 from labkit.launch import memory
-from labkit.launch.channel import CHANNEL, KERNEL
+from labkit.launch.channel import CHANNEL, KERNEL, RECORD_RETRY_S
 from labkit.launch.processes import STOP_SIGNALS, adopt_orphans, end_descendants, spawn
 from labkit.launch.verdict import End, verdict
 from labkit.record.files import iso, write_json
@@ -41,7 +42,6 @@ from labkit.record.process import Process
 from labkit.record.status import HEARTBEAT_S
 
 ORPHAN_GRACE_S = 1.5  # for the kernel to act on SIGTERM once its runner is gone
-RECORD_RETRY_S = 30.0  # how long to try when the disk refuses the exit record
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class Supervisor:
             return
         *lines, self.waiting = (self.waiting + data).split(b"\n")
         for line in lines:
-            self._act(orjson.loads(line))
+            self._act(json.loads(line))
 
     def _act(self, message: dict[str, Any]) -> None:
         if "start" in message:

@@ -46,6 +46,9 @@ def verdict(end: End) -> tuple[str, str]:
     """Returns the status of a run and the reason in a sentence; the reason is empty where the status says all."""
     if end.refused:
         return "failed", f"the kernel did not start: {end.refused}"
+    if end.outcome.get("status") == "finished" and end.kernel_exit != {"code": 0, "signal": None}:
+        # Exit hooks and threads were cut off: what they had to write may be missing.
+        return "failed", f"all cells ran, but while it closed, {_why_kernel_ended(end)}"
     if end.outcome.get("status") == "finished":
         # A run that may have lost something must not pass for whole.
         missing = "what its kernel lost could not be recorded: kernel.json is missing (was the disk full?)"

@@ -85,7 +85,9 @@ def _without_record(run: RunDir, process: Process, age_s: float | None, began: f
     if process.boot and process.boot != boot_id():
         return Status("killed", "the machine was restarted while it ran", duration)
     left = tuple(f"{pid} {name_of(pid)}" for pid in holders(run.log))
-    reason = f"its process {process.pid} is gone without an exit record: something outside killed it"
+    reason = (
+        f"its process {process.pid} is gone without an exit record: it was killed from outside, or the disk was full"
+    )
     if left:
         reason += f"; still alive: {', '.join(left)}"
     return Status("killed", reason, duration, None, left)

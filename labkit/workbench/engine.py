@@ -52,10 +52,6 @@ class RunFiles:
         """Returns the path as a person reads it."""
         return str(_path(path))
 
-    def listdir(self, path: str) -> list[str]:
-        """Returns the paths in a folder."""
-        return [address(found) for found in _path(path).iterdir()]
-
 
 def _path(text: str) -> Path:
     return Path(unquote(text.removeprefix(SCHEME)))
@@ -115,8 +111,12 @@ class RunClient(PapermillNotebookClient):
     def run(self) -> dict[str, Any]:
         """Executes all cells and returns the outcome: empty where the kernel's own end tells more."""
         self.reset_execution_trackers()
-        if not run_sync(self._connect)():
-            return {}
+        try:
+            return self._run_cells() if run_sync(self._connect)() else {}
+        finally:
+            self.kc.stop_channels()  # what is unsent would keep this process from ending
+
+    def _run_cells(self) -> dict[str, Any]:
         for index, cell in enumerate(self.nb.cells):
             self._provisioner.hear_now()
             if self._provisioner.stopping:

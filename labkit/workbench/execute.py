@@ -6,6 +6,7 @@ papermill, and closes the run. Between the two nothing can be lost: whatever hap
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
@@ -28,7 +29,7 @@ from labkit.record.status import Status, status
 from labkit.workbench import notebook, params
 
 GRACE_S = 30.0
-CLOSE_S = 60.0  # for exit hooks and threads of a kernel whose cells have all run
+CLOSE_S = 600.0  # for exit hooks and threads of a kernel whose cells have all run
 JOIN = "LABKIT_RUN"  # by which `labkit.start()` finds the run that it belongs to
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 
@@ -42,6 +43,7 @@ class Job:
         notebook: The notebook that it was made from; its folder is where the cells run.
         values: The parameters that were given.
         kernel: The kernel's name.
+        language: The language of the notebook's code.
         timeout_s: Seconds that the run may take; None for no limit.
         grace_s: Seconds from a stop request to the kill.
     """
@@ -50,6 +52,7 @@ class Job:
     notebook: str
     values: dict[str, Any]
     kernel: str
+    language: str = "python"
     timeout_s: float | None = None
     grace_s: float = GRACE_S
 
@@ -86,9 +89,11 @@ def prepare(
         BadInput: The notebook, a parameter, the kernel or the folder of runs cannot be used. Nothing was started or
             left over.
     """
+    if not math.isfinite(grace_s) or not math.isfinite(timeout_s or 0.0):
+        raise BadInput(f"--grace {grace_s} and --timeout {timeout_s} must be numbers of seconds")
     path = Path(os.path.abspath(path))
     source = notebook.read(path)
-    declared = source.parameters()
+    declared = source.parameters() if given or source.is_plain_python() else []
     values = params.resolve(declared, given, path.name)
     kernel = kernel or source.kernel
     _check_kernel(kernel)
@@ -115,7 +120,7 @@ def prepare(
         "notebook.ipynb": source.dumps(),
     }
     run = create(lab.runs_folder(path.parent, runs), source.name, manifest, files)
-    return Job(str(run.path), str(path), values, kernel, timeout_s, grace_s)
+    return Job(str(run.path), str(path), values, kernel, source.language, timeout_s, grace_s)
 
 
 def _check_kernel(name: str) -> None:
@@ -151,14 +156,17 @@ def execute(job: Job, progress: Progress | None = None) -> Status:
     with _stopped_by_signals(progress) as stops:
         try:
             manager, provisioner = _start_kernel(job)
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, ValueError, TypeError) as error:
             _write_exit(run, "failed", f"no kernel could be started: {error}")
             return status(run)
         stops.reach(provisioner)
         recorder = threading.Thread(target=record_source, args=(run, Path(job.notebook)), daemon=True)
         recorder.start()
         try:
-            outcome = _run_cells(job, manager, progress)
+            try:
+                outcome = _run_cells(job, manager, progress)
+            except Exception as error:  # whatever it is, the run must say so
+                outcome = {"status": "failed", "reason": f"the notebook could not be executed: {error!r:.300}"}
             if outcome:
                 provisioner.send({"outcome": outcome})
             _close_kernel(manager, provisioner)
@@ -247,7 +255,10 @@ def _run_cells(job: Job, manager: Any, progress: Progress) -> dict[str, Any]:
     run = job.directory
     document = load_notebook_node(engine.address(run.source / "notebook.ipynb"))
     if job.values:
-        document = parameterize_notebook(document, job.values, kernel_name=job.kernel, engine_name="labkit")
+        language = job.language
+        document = parameterize_notebook(
+            document, job.values, kernel_name=job.kernel, language=language, engine_name="labkit"
+        )
         _name_injected_cell(document)
     progress.cells = len(document.cells)
 

@@ -171,7 +171,7 @@ def _parameters(manifest: dict[str, Any]) -> list[Parameter]:
 def _state_bands(state: str, reason: str, ended: dict[str, Any]) -> list[Band]:
     grade, sentence = STATES.get(state, ("warn", f"State: {short(state)}."))
     if grade == "good":
-        return []
+        return [Band("bad", f"{reason[:1].upper()}{short(reason[1:])}.")] if reason else []
     error = _dict(ended.get("error"))
     why = short(reason) or (f"{short(error.get('ename'))}: {short(error.get('evalue'))}" if error else "")
     return [Band(grade, f"{sentence} {why[:1].upper()}{why[1:]}".strip())]
@@ -197,7 +197,7 @@ def _source_bands(run: RunDir, environment: dict[str, Any]) -> list[Band]:
 
 def _lost_bands(counted: dict[str, Any], torn: int) -> list[Band]:
     lost = []
-    for part, what in (("metrics", "metric records"), ("log", "bytes of printed output")):
+    for part, what in (("metrics", "metric records"), ("log", "bytes of printed output"), ("figures", "figures")):
         for kind in ("refused", "lost"):
             count = _dict(counted.get(part)).get(kind)
             if isinstance(count, int) and count > 0:

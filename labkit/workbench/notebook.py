@@ -74,6 +74,14 @@ class Notebook:
         sources = [(cell["cell_type"], cell["source"]) for cell in self.cells]
         return hashlib.sha256(dumps(sources)).hexdigest()
 
+    def is_plain_python(self) -> bool:
+        """Tells whether the parameters cell can be read; where it holds magics or another language, none are known."""
+        try:
+            self.parameters()
+        except NotebookProblem:
+            return False
+        return True
+
     def parameters(self) -> list[Parameter]:
         """Returns what the cell tagged `parameters` declares; nothing where there is none.
 

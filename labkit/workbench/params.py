@@ -7,12 +7,18 @@ import difflib
 import io
 import keyword
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 from labkit.errors import ParameterProblem
 from labkit.record.declared import Parameter
 
+SECRET_NAME = re.compile(
+    r"(^|_)(API_?KEY|ACCESS_?KEY|SECRET(_KEY)?|TOKEN|PASSWORD|PASSWD|CREDENTIALS?)$", re.IGNORECASE
+)
+# The forms that well-known services give their keys: OpenAI, GitHub, Hugging Face, AWS, Slack, Google.
+SECRET_VALUE = re.compile(r"(sk-|gh[pousr]_|github_pat_|hf_|AKIA|xox[abprs]-|AIza)[A-Za-z0-9_-]{12,}")
 SCALARS: dict[str, tuple[type, ...]] = {
     "bool": (bool,),
     "int": (int,),
@@ -45,12 +51,26 @@ def resolve(parameters: list[Parameter], given: dict[str, Any], where: str) -> d
             problems.append(_unknown(name, known, where))
             continue
         try:
+            _refuse_secret(name, value)
             values[name] = _fitted(parameter, value)
         except ValueError as error:
             problems.append(str(error))
     if problems:
         raise ParameterProblem("\n".join(problems))
     return values
+
+
+def _refuse_secret(name: str, value: Any) -> None:
+    """Keeps keys out of the record, in which every parameter stands.
+
+    Raises:
+        ValueError: The value looks like a key, or the name says that it is one.
+    """
+    if isinstance(value, str) and value and (SECRET_NAME.search(name) or SECRET_VALUE.match(value)):
+        raise ValueError(
+            f"{name} looks like a secret, and parameters are recorded for all to read; "
+            f"let the notebook read it from the environment: os.environ[{name!r}]"
+        )
 
 
 def _unknown(name: Any, known: dict[str, Parameter], where: str) -> str:

@@ -14,6 +14,8 @@ from labkit.workbench import sanitise
 from labkit.workbench.formulas import Formulas
 from labkit.workbench.sanitise import text_of
 
+LONGEST_LATEX = 20_000  # characters; openers that nothing closes take quadratic time
+MOST_OPENERS = 1_000
 LONGEST = 300_000  # characters of one cell
 DEEPEST_QUOTE = re.compile(r"^(?:[ >*+-]{60,}|(?:\s*\d+[.)]\s*){20,})", re.MULTILINE)
 
@@ -42,7 +44,8 @@ class Prose:
 
     def render(self, source: str, attachments: object = None) -> Markup:
         """Returns Markdown as HTML that passed the sanitiser; text that is too large for it is shown as it is."""
-        if len(source) <= LONGEST and not DEEPEST_QUOTE.search(source):
+        openers = sum(map(source.count, ("\\[", "\\(", "\\begin{")))
+        if len(source) <= LONGEST and openers <= MOST_OPENERS and not DEEPEST_QUOTE.search(source):
             try:
                 made = MarkdownWithMath(renderer=_Renderer(self, attachments), inline=_Inline(hard_wrap=False))(source)
             except (RecursionError, ValueError, KeyError, TypeError, AttributeError):
@@ -129,6 +132,8 @@ def _attached_image(kind: str, data: object, alt: str) -> Markup | None:
 
 def latex(source: str, formulas: Formulas) -> Markup:
     """Returns an output of LaTeX: its formulas converted, the text between them escaped."""
+    if len(source) > LONGEST_LATEX:
+        return Markup("<pre>{}</pre>").format(source)
     parts = re.split(
         r"(\$\$.+?\$\$|\$(?:[^$\\]|\\.)+?\$|\\\[.+?\\\]|\\\(.+?\\\)|\\begin\{([a-z]+\*?)\}.*?\\end\{\2\})",
         source,

@@ -17,7 +17,7 @@ from typing import Any
 from labkit import __version__
 from labkit.errors import FolderProblem, LabkitError, NotebookProblem
 from labkit.record import lab
-from labkit.record.files import dumps, read_json
+from labkit.record.files import dumps, plain_json, read_json
 from labkit.record.provenance import fingerprint_file
 from labkit.record.rundir import NO_RESULT, SCRATCH, RunDir, every
 from labkit.workbench import index, notebook, params
@@ -69,29 +69,27 @@ def make(wanted: Wanted, say: Callable[[str], object]) -> int:
         NotebookProblem: There is no notebook to report.
         BadInput: A notebook or a parameter cannot be used. Notebooks that can be are reported first.
     """
-    here = wanted.notebooks[0].parent if wanted.notebooks else Path.cwd()
-    root = lab.root(here)
-    output = wanted.output or root / "reports"
-    runs = lab.runs_folder(here, wanted.runs)
     changed, failed = 0, 0
-    for path in wanted.notebooks or _all(root):
+    outputs: set[Path] = set()
+    for path in wanted.notebooks or _all(lab.root(Path.cwd())):
+        root = lab.root(path.parent)
+        output = wanted.output or root / "reports"
+        outputs.add(output)
         try:
-            page = _current_page(path, root, runs, output, wanted, say)
+            page = _current_page(path, root, lab.runs_folder(path.parent, wanted.runs), output, wanted, say)
+            if page.run is None or not _is_finished(page.run):
+                failed = max(failed, 1)
+            changed += page.run is not None and _write(page, say)
         except LabkitError as error:
             say(f"{path}: {error}")
             failed = max(failed, error.exit_status)
             continue
-        if page.run is None:  # the page of the run that failed says so
-            failed = max(failed, 1)
-            page = replace(page, run=_newest(page.source, root, runs))
-        if page.run is None:
-            continue
-        changed += _write(page, say)
         if page.stale:
             say(f"  stale: {'; '.join(page.stale)} (RERUN=stale, or --rerun stale, executes it again)")
-    changed += _write_index(output, say)
+    for output in sorted(outputs):
+        changed += _write_index(output, say)
     if not changed and not failed:
-        say(f"nothing to do: the reports in {os.path.relpath(output)} are up to date")
+        say(f"nothing to do: the reports in {os.path.relpath(min(outputs))} are up to date")
     return failed
 
 
@@ -114,7 +112,9 @@ def _current_page(
     if page.run is not None and (wanted.rerun == "never" or (wanted.rerun == "stale" and not page.stale)):
         return page
     _execute(source, runs, wanted, say)
-    return choose(source, root, runs, output, wanted.given)
+    page = choose(source, root, runs, output, wanted.given)
+    # Without a finished run, the page of the one that failed says so.
+    return page if page.run is not None else replace(page, run=_newest(source, root, runs))
 
 
 def choose(source: notebook.Notebook, root: Path, runs: Path, output: Path, given: dict[str, Any]) -> Page:
@@ -130,7 +130,7 @@ def choose(source: notebook.Notebook, root: Path, runs: Path, output: Path, give
             continue
         if manifest["notebook"] != inside or manifest["kind"] != "run" or _is_no_result(run, manifest):
             continue
-        if any(manifest["parameters"].get(name) != value for name, value in values.items()):
+        if any(manifest["parameters"].get(name) != value for name, value in plain_json(values).items()):
             continue
         return Page(source, target, run, stale_reasons(source, root, run, manifest))
     return Page(source, target, None)
@@ -146,7 +146,11 @@ def _newest(source: notebook.Notebook, root: Path, runs: Path) -> RunDir | None:
 def _is_no_result(run: RunDir, manifest: dict[str, Any]) -> bool:
     if any(label in NO_RESULT for label in manifest["labels"]):
         return True
-    return (read_json(run.exit) or {}).get("status") != "finished"
+    return not _is_finished(run)
+
+
+def _is_finished(run: RunDir) -> bool:
+    return (read_json(run.exit) or {}).get("status") == "finished"
 
 
 def stale_reasons(source: notebook.Notebook, root: Path, run: RunDir, manifest: dict[str, Any]) -> tuple[str, ...]:
@@ -154,7 +158,7 @@ def stale_reasons(source: notebook.Notebook, root: Path, run: RunDir, manifest: 
     reasons = []
     declared = source.parameters()
     now = params.effective(declared, manifest["given"])
-    for name, value in now.items():
+    for name, value in plain_json(now).items():
         then = manifest["parameters"].get(name)
         if then != value:
             reasons.append(f"{name} was {then!r:.40}, is {value!r:.40}")
@@ -174,7 +178,8 @@ def _page_name(inside: str) -> str:
     parts = Path(inside).with_suffix("").parts
     if len(parts) > 1 and parts[0] == "notebooks":
         parts = parts[1:]
-    return "-".join(part for part in parts if part != "..") + ".html"
+    name = "--".join(part for part in parts if part != "..") + ".html"
+    return f"notebook-{name}" if name == index.NAME else name
 
 
 def _execute(source: notebook.Notebook, runs: Path, wanted: Wanted, say: Callable[[str], object]) -> None:
@@ -220,15 +225,16 @@ def _write(page: Page, say: Callable[[str], object]) -> bool:
 def _stamp(page: Page) -> str:
     """Returns what a page is made from: the run's own files, why it is stale, and the code that renders."""
     assert page.run is not None
-    files = (page.run.manifest, page.run.exit, page.run.notebook, page.run.environment, page.run.kernel)
+    run = page.run
+    files = (run.manifest, run.exit, run.notebook, run.environment, run.kernel, run.source / "git.json", run.metrics)
     facts = [page.run.id, list(page.stale), __version__, [fingerprint_file(path) for path in files], _renderer()]
     return hashlib.sha256(dumps(facts)).hexdigest()
 
 
 def _renderer() -> list[str]:
-    """Returns fingerprints of the templates and the style."""
+    """Returns fingerprints of the code, the templates and the style."""
     folder = Path(__file__).parent
-    return [fingerprint_file(path) for path in sorted(folder.glob("page/*"))]
+    return [fingerprint_file(path) for path in sorted((*folder.glob("*.py"), *folder.glob("page/*")))]
 
 
 def _write_index(output: Path, say: Callable[[str], object]) -> bool:

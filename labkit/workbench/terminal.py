@@ -353,6 +353,4 @@ def _print_metrics(summary: dict[str, Any]) -> None:
 def doctor(as_json: bool) -> int:
     """Prints the environment check, made in a process of its own since it loads torch; returns the exit status."""
     command = [sys.executable, "-m", "labkit.kernel.environment", *(["--json"] if as_json else [])]
-    if not as_json and sys.stdout.isatty():
-        command.append("--colour")
     return subprocess.run(command, check=False).returncode
