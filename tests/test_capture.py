@@ -25,6 +25,9 @@ class Collected:
     def __init__(self, name: str, shown: list[tuple[str, str]]) -> None:
         self.name, self.shown = name, shown
 
+    def publish(self) -> None:
+        pass
+
     def show(self, text: str) -> None:
         self.shown.append((self.name, text))
 

@@ -25,6 +25,7 @@ HEAD_BYTES = 64 * 2**10  # of one cell's text, shown as it comes
 TAIL_BYTES = 16 * 2**10  # of one cell's text, shown when it has ended
 NOTEBOOK_BYTES = 3 * 2**20  # of all text in one notebook
 CELL_DISPLAYS = 300
+CELL_SWITCHES = 300  # between streams in one cell, up to which their order is kept; each waits a moment
 CLAIMS = 10_000  # stretches of the log whose stream is remembered, beyond what will be shown
 DISPLAY_BYTES = 20 * 2**20  # of one display, images in base64
 INTERVAL_S = 0.2
@@ -52,6 +53,7 @@ class Capture:
         self.lost = self.cut_bytes = self.cut_displays = 0
         self._streams: dict[str, RunStream] = {}
         self._last_shown = ""
+        self._switches = 0
         self._over = threading.Event()
 
     def _open(self) -> int:
@@ -133,7 +135,7 @@ class Capture:
                 self._streams["stdout"].show(
                     f"[… {self._displays_cut:,} displays are left out; output.log has their text …]\n"
                 )
-            self._shown_in_cell = self._displays = self._displays_cut = 0
+            self._shown_in_cell = self._displays = self._displays_cut = self._switches = 0
 
     def _room(self) -> int:
         return min(HEAD_BYTES - self._shown_in_cell, NOTEBOOK_BYTES - self._shown)
@@ -147,7 +149,8 @@ class Capture:
             stream, upto = self._owner(start, stop)
             if stream:
                 text = data[start - self._seen : upto - self._seen].decode(errors="replace")
-                if self._last_shown not in ("", stream):
+                if self._last_shown not in ("", stream) and self._switches < CELL_SWITCHES:
+                    self._switches += 1
                     self._streams[self._last_shown].publish()  # else each stream would wait in a buffer of its own
                 self._last_shown = stream
                 self._streams[stream].show(painted(text))
