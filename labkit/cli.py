@@ -11,7 +11,7 @@ import click
 
 from labkit import __version__
 from labkit.errors import LabkitError
-from labkit.record.status import STATES
+from labkit.record import STATES
 
 INTERRUPTED = {"SIGINT": 130}  # any other signal counts as SIGTERM
 SIGTERM_STATUS = 143

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from labkit.record import STATES
 from labkit.record.files import read_json
 from labkit.record.process import Process, boot_id, holders, name_of
 from labkit.record.rundir import RunDir
