@@ -91,7 +91,7 @@ def check(killed: Killed, who: str) -> int:
         "runner": ("killed", "its runner"),
         "supervisor": ("killed", "its supervisor"),
     }
-    state, reason = wanted.get(who, ("killed", "something outside killed it"))
+    state, reason = wanted.get(who, ("killed", "killed from outside"))
     assert found.state == state and reason in found.reason, found
     for path in (killed.run.notebook, killed.run.source / "notebook.ipynb", killed.run.manifest):
         json.loads(path.read_bytes())

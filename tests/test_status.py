@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 from records import dead_process, made, started
 
+from labkit.record import ENDS, STATES
 from labkit.record.files import write_json
 from labkit.record.process import Process
 from labkit.record.rundir import RunDir
-from labkit.record.status import ENDS, FRESH_S, STATES, Status, status
+from labkit.record.status import FRESH_S, Status, status
 
 ME = Process.of(os.getpid())
 

@@ -6,13 +6,11 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from labkit.record import STATES
+from labkit.record import ENDS
 from labkit.record.files import read_json
 from labkit.record.process import Process, boot_id, holders, name_of
 from labkit.record.rundir import RunDir
 
-ENDS = ("finished", "failed", "interrupted", "timeout", "killed", "unknown")
-STATES = ("queued", "running", *ENDS)
 HEARTBEAT_S = 2.0
 FAR_S = 1e11  # three thousand years
 FRESH_S = 60.0  # a heartbeat older than this shows no life; also room for the clocks of two hosts
