@@ -108,9 +108,9 @@ def run(
 
     The last line printed is the run's directory. Ctrl-C stops at the next step; a second one at once.
     """
-    from labkit.workbench import execute, terminal
+    from labkit.workbench import execute, job, terminal
 
-    job = execute.prepare(
+    prepared = job.prepare(
         notebook,
         given(parameters, files),
         kernel=kernel,
@@ -120,14 +120,14 @@ def run(
         command=["labkit", *sys.argv[1:]],
     )
     progress = execute.Progress()
-    with terminal.live_line(job.directory, progress, quiet=as_json):
-        ended = execute.execute(job, progress)
+    with terminal.live_line(prepared.directory, progress, quiet=as_json):
+        ended = execute.execute(prepared, progress)
     if report:
-        _write_report(job.directory)
+        _write_report(prepared.directory)
     if as_json:
-        terminal.print_json(terminal.facts(job.directory))
+        terminal.print_json(terminal.facts(prepared.directory))
     else:
-        terminal.print_end(job.directory, ended)
+        terminal.print_end(prepared.directory, ended)
     ctx.exit(exit_status(ended.state, (ended.exit or {}).get("stop")))
 
 
@@ -150,10 +150,10 @@ def exit_status(state: str, stop: str | None) -> int:
 
 def _write_report(directory: Any) -> None:
     """Writes a run's report; a report that fails is said and changes nothing about the run."""
-    from labkit.workbench import report
+    from labkit.workbench import reports
 
     try:
-        report.write_report(directory, directory.report)
+        reports.write_of_run(directory)
     except Exception as error:
         click.echo(f"labkit: the report could not be written: {type(error).__name__}: {error}", err=True)
 
@@ -267,10 +267,7 @@ def report(
     notebooks = [Path(name) for name in names if name.endswith(".ipynb")]
     directories = [_find(name, runs) for name in names if not name.endswith(".ipynb")]
     for directory in directories:
-        from labkit.workbench.report import write_report
-
-        write_report(directory, directory.report)
-        click.echo(directory.report)
+        click.echo(reports.write_of_run(directory))
     if notebooks or not names:
         wanted = reports.Wanted(notebooks, given(parameters, files), rerun, output, runs, ["labkit", *sys.argv[1:]])
         ctx.exit(reports.make(wanted, click.echo))
@@ -292,9 +289,9 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
 
 
 def _find(name: str, runs: Path | None) -> Any:
-    from labkit.record import lab, rundir
+    from labkit.record import find, lab
 
-    return rundir.find(name, lab.runs_folder(Path.cwd(), runs))
+    return find.find(name, lab.runs_folder(Path.cwd(), runs))
 
 
 if __name__ == "__main__":

@@ -18,8 +18,9 @@ from typing import Any
 import nbformat
 from tiny import plain_environment
 
+from labkit.record.find import every
 from labkit.record.process import descendants, start_ticks
-from labkit.record.rundir import RunDir, every
+from labkit.record.rundir import RunDir
 from labkit.record.status import Status, status
 
 NOTEBOOKS = Path(__file__).parent / "notebooks"

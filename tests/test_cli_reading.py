@@ -20,7 +20,8 @@ from labkit import cli
 from labkit.errors import LabkitError
 from labkit.record import STATES
 from labkit.record.files import read_json, write_json
-from labkit.record.rundir import SCRATCH, RunDir, create, every, find
+from labkit.record.find import every, find
+from labkit.record.rundir import SCRATCH, RunDir, create
 from labkit.record.status import status
 from labkit.workbench import logview, params, terminal
 from labkit.workbench import notebook as notebooks

@@ -15,8 +15,8 @@ import pytest
 from running import Ended, alive, fixture, labkit, make_lab, run, started, wait_for
 from tiny import ROOT, notebook, write
 
+from labkit.record.find import every
 from labkit.record.metrics import read
-from labkit.record.rundir import every
 
 pytestmark = pytest.mark.slow
 

@@ -19,8 +19,9 @@ from records import lines
 from labkit.errors import FolderProblem
 from labkit.record import metrics as record_metrics
 from labkit.record.files import read_json, write_atomic, write_json
+from labkit.record.find import every
 from labkit.record.metrics import MetricsWriter, read
-from labkit.record.rundir import RunDir, create, every
+from labkit.record.rundir import RunDir, create
 
 STEPS = 200
 CALLS = ("open", "write", "fsync", "replace", "rename", "mkdir", "symlink")

@@ -54,7 +54,7 @@ def test_a_hostile_report_does_nothing_to_the_list(tmp_path: Path) -> None:
 def test_listing_reports_loads_nothing_heavy(tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from labkit.workbench.index import write_index\n"
-        "import labkit.workbench.stamp; write_index(Path(sys.argv[1]))\n"
+        "import labkit.record.page; write_index(Path(sys.argv[1]))\n"
         "print(sorted({'nbconvert', 'nbformat', 'torch', 'mistune', 'nh3', 'latex2mathml'} & set(sys.modules)))"
     )
     command = [sys.executable, "-c", script, str(tmp_path)]

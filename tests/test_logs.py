@@ -11,8 +11,9 @@ import time
 import pytest
 import torch
 
-from labkit.kernel import logs
-from labkit.kernel.logs import Progress, run_logger
+from labkit.kernel import progress
+from labkit.kernel.logs import run_logger
+from labkit.kernel.progress import Progress
 
 CODE = "def train():\n    logger.info('hello')\n"
 
@@ -117,7 +118,7 @@ def test_a_loop_leaves_one_final_line_with_the_newest_values():
 
 def test_states_come_at_most_every_half_second(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(logs.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     screen = Screen(range(100))
     for _ in screen.bar:
         now[0] += 0.125
@@ -171,7 +172,7 @@ def test_a_shorter_state_covers_the_longer_one_before():
 
 
 def test_without_a_terminal_only_the_final_line_is_printed(capsys):
-    assert list(logs.progress(range(3), "epoch")) == [0, 1, 2]
+    assert list(progress.progress(range(3), "epoch")) == [0, 1, 2]
     captured = capsys.readouterr()
     assert captured.out.startswith("epoch: 3 of 3 in ") and captured.err == ""
 

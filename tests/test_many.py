@@ -10,8 +10,8 @@ import pytest
 from running import LABKIT, fixture, make_lab
 from tiny import plain_environment
 
+from labkit.record.find import every
 from labkit.record.metrics import read
-from labkit.record.rundir import every
 from labkit.record.status import status
 
 pytestmark = pytest.mark.slow

@@ -21,12 +21,12 @@ from pages import code, make_run, notebook, prose, shown, stream
 from test_sanitise import MARKUP, Tags
 from tiny import plain_environment
 
+from labkit.record.page import LONGEST_STAMP, page_stamp
 from labkit.workbench import document, sanitise
 from labkit.workbench.console import console
 from labkit.workbench.curves import BUCKETS, curve, thinned
 from labkit.workbench.facts import Facts
 from labkit.workbench.report import ReportExporter, render, write_report
-from labkit.workbench.stamp import LONGEST, page_stamp
 
 OWN_TAGS = frozenset("html head meta title style body header nav main section footer button script".split())
 OWN_ATTRIBUTES = frozenset(
@@ -211,10 +211,10 @@ def test_the_page_is_written_in_one_step_with_its_stamp_at_its_start(tmp_path: P
 
 def test_the_longest_stamp_is_read_back_and_a_longer_one_refused(tmp_path: Path) -> None:
     run, target = make_run(tmp_path), tmp_path / "digits.html"
-    write_report(run, target, stamp="x" * LONGEST)
-    assert page_stamp(target) == "x" * LONGEST
+    write_report(run, target, stamp="x" * LONGEST_STAMP)
+    assert page_stamp(target) == "x" * LONGEST_STAMP
     with pytest.raises(ValueError, match="stamp"):
-        render(run, stamp="x" * (LONGEST + 1))
+        render(run, stamp="x" * (LONGEST_STAMP + 1))
 
 
 def test_a_report_is_small(tmp_path: Path) -> None:

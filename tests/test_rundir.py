@@ -16,7 +16,8 @@ from tiny import plain_environment
 
 from labkit.errors import FolderProblem, RunNotFound
 from labkit.record.files import read_json, write_json
-from labkit.record.rundir import ID, SCRATCH, RunDir, create, every, find, folder_name
+from labkit.record.find import every, find
+from labkit.record.rundir import ID, SCRATCH, RunDir, create, folder_name
 
 
 @pytest.fixture

@@ -15,18 +15,19 @@ import pytest
 from running import alive, fixture, labkit, run, started, wait_for
 from tiny import plain_environment
 
+from labkit.record.find import every
 from labkit.record.metrics import read
 from labkit.record.process import descendants
-from labkit.record.rundir import RunDir, every
+from labkit.record.rundir import RunDir
 from labkit.record.status import status
 
 pytestmark = pytest.mark.slow
 
 ASKER = """\
 import os, pathlib, signal, sys
-from labkit.workbench import execute
-job = execute.prepare(pathlib.Path(sys.argv[1]), {}, runs=pathlib.Path("runs"), grace_s=5)
-print(execute.detach(job), flush=True)
+from labkit.workbench import execute, job
+prepared = job.prepare(pathlib.Path(sys.argv[1]), {}, runs=pathlib.Path("runs"), grace_s=5)
+print(execute.detach(prepared), flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 

@@ -14,18 +14,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labkit.errors import RunProblem
-from labkit.launch import capture, signals
+from labkit.kernel import cells
+from labkit.launch import capture, channel, signals
 from labkit.record import lab, provenance
 from labkit.record.files import iso, plain_json, read_json, write_atomic, write_json
 from labkit.record.metrics import RESERVED, MetricsWriter, as_number
 from labkit.record.process import Process
 from labkit.record.rundir import SCRATCH, RunDir, create
-from labkit.record.status import HEARTBEAT_S
+from labkit.record.status import HEARTBEAT_S, exit_record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-JOIN = "LABKIT_RUN"
 _current: Run | None = None
 
 
@@ -55,7 +55,7 @@ def start() -> Run:
 
 def _run_of_this_process() -> Path | None:
     """Returns the run whose kernel this process is; a program that the kernel starts inherits the variable only."""
-    named = os.environ.get(JOIN)
+    named = os.environ.get(channel.RUN)
     if not named:
         return None
     kernel = Process.read((read_json(RunDir(Path(named)).process) or {}).get("kernel"))
@@ -93,7 +93,7 @@ class Run:
         # Under `labkit run` whatever is printed is in the log already; by hand the run keeps its own lines.
         self._log_file = directory.log.open("a", encoding="utf-8", buffering=1) if by_hand else None
         write_log = self._log_file.write if self._log_file else None
-        self.logger: logging.Logger = run_logger(Path(notebook).name, current_cell, write_log=write_log)
+        self.logger: logging.Logger = run_logger(Path(notebook).name, cells.current_cell, write_log=write_log)
         atexit.register(self.finish)
 
     @classmethod
@@ -103,7 +103,7 @@ class Run:
         facts = read_json(directory.manifest)
         if facts is None:
             raise RunProblem(f"{directory.manifest} cannot be read; start the run again with `labkit run`")
-        values = _notebook_values()
+        values = cells.values()
         declared = [name for name in facts.get("declared", []) if isinstance(name, str)]
         parameters = {name: values[name] for name in declared if name in values}
         return cls(directory, parameters, facts.get("notebook", ""), by_hand=False)
@@ -111,8 +111,8 @@ class Run:
     @classmethod
     def open(cls) -> Run:
         """Returns a new run of this process under `runs/.scratch/`."""
-        notebook = _notebook_path()
-        values = {name: value for name, value in _notebook_values().items() if name.isupper() and _is_plain(value)}
+        notebook = cells.notebook_path()
+        values = {name: value for name, value in cells.values().items() if name.isupper() and _is_plain(value)}
         root = lab.root(notebook.parent)
         manifest = {
             "notebook": os.path.relpath(notebook, root),
@@ -205,12 +205,12 @@ class Run:
 
         Every item is also a step boundary, at which a stop request is acted on.
         """
-        from labkit.kernel.logs import progress
+        from labkit.kernel.progress import length, progress
 
         return progress(
             _with_boundaries(iterable),
             description,
-            total=_length(iterable) if total is None else total,
+            total=length(iterable) if total is None else total,
             write_live=_write_live,
             write_final=self._write_final,
             on_update=self._write_progress,
@@ -255,24 +255,13 @@ class Run:
 
     def _record_exit(self) -> None:
         """Writes what a supervisor would, for a run that has none."""
-        ended = time.time()
-        raised = getattr(sys, "last_value", None) if _shell() is None else None  # what ended a script
+        raised = getattr(sys, "last_value", None) if cells.shell() is None else None  # what ended a script
         state, reason = ("failed", f"{type(raised).__name__}: {raised}") if raised is not None else ("finished", "")
         if isinstance(raised, KeyboardInterrupt):
             state, reason = "interrupted", "Ctrl-C"
         if signals.requested():
             state, reason = "interrupted", signals.requested()
-        facts = {
-            "status": state,
-            "reason": reason,
-            "started": iso(self._began),
-            "ended": iso(ended),
-            "duration_s": round(ended - self._began, 3),
-            "kernel_exit": None,
-            "error": None,
-            "left": [],
-            "written_by": "kernel",
-        }
+        facts = exit_record(state, reason, self._began, written_by="kernel")
         self._record(self.directory.exit, facts)
 
     def _record(self, path: Path, value: dict[str, Any]) -> None:
@@ -285,50 +274,12 @@ class Run:
         return f"<Run {self.directory.name}>"
 
 
-def current_cell() -> str:
-    """Returns the id of the cell that is executed now; empty outside of a notebook."""
-    shell = _shell()
-    if shell is None:
-        return ""
-    parent = getattr(shell, "parent_header", None) or {}
-    return str((parent.get("metadata") or {}).get("cellId") or "")
-
-
-def _shell() -> Any:
-    ipython = sys.modules.get("IPython")
-    return ipython.get_ipython() if ipython is not None else None
-
-
-def _notebook_values() -> dict[str, Any]:
-    """Returns the variables of the notebook, or of the script that this process runs."""
-    shell = _shell()
-    return shell.user_ns if shell is not None else vars(sys.modules["__main__"])
-
-
-def _notebook_path() -> Path:
-    """Returns the notebook that this kernel belongs to, the script, or a stand-in in the working directory."""
-    session = os.environ.get("JPY_SESSION_NAME", "")
-    if session.endswith(".ipynb"):
-        return Path(os.path.abspath(session))
-    script = getattr(sys.modules["__main__"], "__file__", None)
-    if script and _shell() is None:
-        return Path(os.path.abspath(script))
-    return Path.cwd() / "notebook.ipynb"
-
-
 def _is_plain(value: Any) -> bool:
     try:
         plain_json(value)
     except TypeError:
         return False
     return True
-
-
-def _length(iterable: Any) -> int | None:
-    try:
-        return len(iterable)
-    except TypeError:
-        return None
 
 
 def _with_boundaries(iterable: Iterable[Any]) -> Iterator[Any]:
@@ -344,6 +295,6 @@ def _write_live(text: str) -> None:
     show = getattr(stream, "show", None)
     if capture.current is not None and show is not None:
         show(text)
-    elif _shell() is not None or stream.isatty():
+    elif cells.shell() is not None or stream.isatty():
         stream.write(text)
         stream.flush()

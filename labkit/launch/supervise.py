@@ -39,7 +39,7 @@ from labkit.launch.processes import STOP_SIGNALS, adopt_orphans, end_descendants
 from labkit.launch.verdict import End, verdict
 from labkit.record.files import iso, write_json
 from labkit.record.process import Process
-from labkit.record.status import HEARTBEAT_S
+from labkit.record.status import HEARTBEAT_S, exit_record
 
 ORPHAN_GRACE_S = 1.5  # for the kernel to act on SIGTERM once its runner is gone
 
@@ -253,20 +253,15 @@ class Supervisor:
 
     def _write_exit(self, left: list[dict[str, Any]]) -> None:
         state, reason = verdict(self._end())
-        ended = time.time()
-        record = {
-            "status": state,
-            "reason": reason,
-            "started": iso(self.began),
-            "ended": iso(ended),
-            "duration_s": round(ended - self.began, 3),
-            "kernel_exit": self.kernel_exit,
-            "peak_rss_bytes": self.peak_rss_bytes,
-            "error": (self.outcome or {}).get("error"),
-            "stop": self.stop or None,
-            "left": left,
-            "written_by": "supervisor",
-        }
+        record = exit_record(
+            state,
+            reason,
+            self.began,
+            written_by="supervisor",
+            kernel_exit=self.kernel_exit,
+            error=(self.outcome or {}).get("error"),
+            left=left,
+        ) | {"peak_rss_bytes": self.peak_rss_bytes, "stop": self.stop or None}
         end = time.monotonic() + RECORD_RETRY_S
         while not self._write("exit.json", record) and time.monotonic() < end:
             time.sleep(0.2)

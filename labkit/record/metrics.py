@@ -8,11 +8,12 @@ crash or a full disk is skipped and counted by readers, wherever it stands.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from array import array
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from labkit.record.files import dumps, open_record
 RESERVED = frozenset(("step", "t"))
 RETRY_S = 0.5
 KEPT_BYTES = 32 * 2**20  # held in memory while the disk refuses writes
+LONGEST_LINE = 2**20  # bytes; what is longer is no record, and must not fill the memory
 LARGEST_STEP = 2**63 - 1
 LARGEST = int(sys.float_info.max)  # an integer beyond has no float
 
@@ -236,6 +238,16 @@ def read(path: Path) -> Metrics:
     return metrics
 
 
+def main(names: Iterable[str]) -> list[str]:
+    """Returns the metrics that stand for the result: those of the test, else of the validation, else all."""
+    names = list(names)
+    for first_words in (("test",), ("val", "valid", "validation")):
+        found = [name for name in names if re.split(r"[_\W]", name.lower())[0] in first_words]
+        if found:
+            return found
+    return names
+
+
 def canonical(path: Path) -> bytes:
     """Returns the whole lines of a metrics file without their times: equal for two runs that did the same."""
     return b"".join(dumps(_without_time(record)) + b"\n" for record in _records(path) if record is not None)
@@ -266,9 +278,12 @@ def _records(path: Path) -> Iterator[dict[str, Any] | None]:
         return
     with file:
         try:
-            for line in file:
-                if line != b"\n":
-                    yield _record(line)
+            is_rest = False  # of a line that was too long
+            while line := file.readline(LONGEST_LINE):
+                is_cut = len(line) == LONGEST_LINE and not line.endswith(b"\n")
+                if line != b"\n" and not is_rest:
+                    yield None if is_cut else _record(line)
+                is_rest = is_cut
         except OSError:
             return
 

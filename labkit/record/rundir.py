@@ -1,9 +1,7 @@
-"""The directory of one run: the name of each of its files, how it is made, and how it is found again."""
+"""The directory of one run: the name of each of its files, and how it is made."""
 
 from __future__ import annotations
 
-import html
-import json
 import os
 import re
 import secrets
@@ -13,15 +11,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from labkit.errors import FolderProblem, RunNotFound
+from labkit.errors import FolderProblem
 from labkit.record import metrics
-from labkit.record.files import read_json, read_regular, write_atomic, write_json
+from labkit.record.files import read_json, write_atomic, write_json
 
 FORMAT = 1
 SCRATCH = ".scratch"
 NO_RESULT = ("debug", "explored")  # labels of runs whose numbers stand for nothing
 ATTEMPT = re.compile(r"[1-9][0-9]{0,8}")
-REPORT_HEAD_BYTES = 16_384  # within which a report says which run it shows
 ID = re.compile(r"\d{8}T\d{6}\.\d{3}Z-[0-9a-f]{6}")
 
 
@@ -268,109 +265,3 @@ def folder_name(name: str) -> str:
     if safe in ("last", "sweeps"):
         safe += "_"
     return safe.encode("utf-8", "replace")[:100].decode("utf-8", "ignore")
-
-
-def every(runs: Path) -> list[RunDir]:
-    """Returns all runs below `runs`, oldest first, scratch runs included; a folder that cannot be read is skipped."""
-    found: list[RunDir] = []
-    for folder in _folders(runs):
-        parts = _folders(folder) if folder.name == SCRATCH else [folder]
-        for part in parts:
-            found += [RunDir(path) for path in _folders(part) if ID.fullmatch(path.name)]
-    return sorted(found, key=lambda run: (run.id, str(run.path)))
-
-
-def _folders(folder: Path) -> list[Path]:
-    try:
-        return [Path(entry.path) for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)]
-    except OSError:
-        return []
-
-
-def find(text: str, runs: Path) -> RunDir:
-    """Returns the run that `text` names.
-
-    A name is a path, a report file, an id or its suffix (`3f9a1c`), `last`, `NOTEBOOK@last`, or `NOTEBOOK@best:METRIC`
-    (the highest; `best:-METRIC` the lowest). Without a notebook, `best:METRIC` looks through all runs. Scratch runs
-    answer to a path or an id only.
-
-    Raises:
-        RunNotFound: Nothing or more than one thing goes by that name; the message lists what is near.
-    """
-    if text and _is_run(os.path.abspath(text)):
-        return RunDir(Path(text).resolve())
-    if text.endswith(".html"):
-        return _of_report(Path(text), runs)
-    notebook, at, wanted = text.rpartition("@")
-    runs_found = every(runs)
-    if at or text == "last" or text.startswith("best:"):
-        return _newest_or_best(text, notebook, wanted, [run for run in runs_found if SCRATCH not in run.path.parts])
-    matches = [
-        run for run in runs_found if text and (run.id.endswith(text) or run.name == text or run.id.startswith(text))
-    ]
-    if len(matches) == 1:
-        return matches[0]
-    if matches:
-        several = ", ".join(run.name for run in matches[-5:])
-        raise RunNotFound(f"{text!r} names {len(matches)} runs in {runs}: {several}; give more of the id")
-    raise RunNotFound(f"no run {text!r} in {runs}; {_known(runs_found)}")
-
-
-def _of_report(path: Path, runs: Path) -> RunDir:
-    """Returns the run that a report was made from: the one beside it, else the one that the page names."""
-    if path.name == "report.html" and _is_run(os.path.abspath(path.parent)):
-        return RunDir(path.parent.resolve())
-    start = (read_regular(path, REPORT_HEAD_BYTES) or b"").decode("utf-8", "replace")
-    found = re.search(r'<meta name="labkit-summary" content="([^"]*)">', start)
-    try:
-        name = json.loads(html.unescape(found[1]))["run"] if found else ""
-    except (ValueError, KeyError, TypeError):
-        name = ""
-    for run in every(runs):
-        if name and run.name == name:
-            return run
-    raise RunNotFound(f"{path} is no report of a run in {runs}" + (f"; it names {name!r:.80}" if name else ""))
-
-
-def _is_run(path: str) -> bool:
-    if os.path.isfile(os.path.join(path, "run.json")):  # unlike pathlib's, never raises
-        return True
-    return ID.fullmatch(os.path.basename(path)) is not None and os.path.isdir(path)  # a damaged one
-
-
-def _newest_or_best(text: str, notebook: str, wanted: str, candidates: list[RunDir]) -> RunDir:
-    known = _known(candidates)
-    candidates = [run for run in candidates if not notebook or run.path.parent.name == folder_name(notebook)]
-    if wanted == "last":
-        if candidates:
-            return candidates[-1]
-        raise RunNotFound(f"{text!r}: there is no such run; {known}")
-    if not wanted.startswith("best:"):
-        raise RunNotFound(f"{text!r}: after '@' stands `last` or `best:METRIC`; {known}")
-    metric = wanted.removeprefix("best:")
-    sign = -1 if metric.startswith("-") else 1
-    metric = metric.removeprefix("-")
-    scored = [(sign * value, run) for run in candidates if (value := _final(run, metric)) is not None]
-    if not scored:
-        raise RunNotFound(f"{text!r}: no finished run has a number for {metric!r}; {known}")
-    return max(scored, key=lambda pair: (pair[0], pair[1].id))[1]
-
-
-def _final(run: RunDir, metric: str) -> float | None:
-    """Returns the last value of a metric in a finished run."""
-    if (read_json(run.exit) or {}).get("status") != "finished":
-        return None
-    try:
-        manifest = run.read_manifest()
-        value = manifest["summary"]["metrics"][metric]["last"]
-        if not set(manifest["labels"]).isdisjoint(NO_RESULT):
-            return None
-        return float(value) if float(value) == float(value) else None
-    except (FolderProblem, KeyError, TypeError, ValueError, OverflowError):
-        return None
-
-
-def _known(runs: list[RunDir]) -> str:
-    if not runs:
-        return "there are no runs yet"
-    return "the newest are " + ", ".join(run.name for run in runs[-3:][::-1])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from labkit.record import ENDS
-from labkit.record.files import read_json
+from labkit.record.files import iso, read_json
 from labkit.record.process import Process, boot_id, holders, name_of
 from labkit.record.rundir import RunDir
 
@@ -38,6 +39,41 @@ class Status:
     def is_over(self) -> bool:
         """Tells whether nothing more will happen to the run by itself."""
         return self.state not in ("queued", "running")
+
+
+def exit_record(
+    state: str,
+    reason: str,
+    began: float | None,
+    *,
+    written_by: str,
+    kernel_exit: dict[str, int | None] | None = None,
+    error: Any = None,
+    left: Sequence[Any] = (),
+) -> dict[str, Any]:
+    """Returns the record of an attempt that ends now.
+
+    Args:
+        state: One of ENDS.
+        reason: Why, in a sentence; empty where the state says all.
+        began: When it started, in seconds since the epoch; None where that is not known.
+        written_by: `supervisor`, `runner` or `kernel`.
+        kernel_exit: The kernel's exit `code` and the `signal` that ended it.
+        error: The exception of the cell that failed: `cell`, `cell_id`, `ename`, `evalue`.
+        left: Processes that had to be ended, each with `pid` and `name`.
+    """
+    ended = time.time()
+    return {
+        "status": state,
+        "reason": reason,
+        "started": None if began is None else iso(began),
+        "ended": iso(ended),
+        "duration_s": None if began is None else round(ended - began, 3),
+        "kernel_exit": kernel_exit,
+        "error": error,
+        "left": list(left),
+        "written_by": written_by,
+    }
 
 
 def status(run: RunDir) -> Status:

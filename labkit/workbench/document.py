@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from labkit.record.files import read_regular
 from labkit.record.rundir import RunDir
-from labkit.workbench import sanitise
+from labkit.workbench import outline, sanitise
 from labkit.workbench.console import console
 from labkit.workbench.curves import curve
 from labkit.workbench.facts import Facts, inside
@@ -24,8 +24,6 @@ from labkit.workbench.sanitise import text_of
 PRINTED = 1000  # characters of a computed conclusion on the first screen
 CURVES = 12  # metrics whose course is drawn
 LEFT_FIGURES = 20
-_HEADING = re.compile(r"^ {0,3}(#{1,6})[ \t]+(\S.*)$", re.MULTILINE)
-_SETEXT = re.compile(r"\A\s*([^\n#>*-][^\n]*)\n=+[ \t]*$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -118,10 +116,10 @@ def document(content: Any, facts: Facts, name: str = "") -> Document:
     """
     content = content if isinstance(content, dict) else {}
     cells = [cell for cell in content.get("cells") or [] if isinstance(cell, dict)]
-    title = _first_heading(cells)
+    title = outline.title(_markdown(cells))
     made = Document(facts.title or title or name or "Notebook", facts, _language(content))
     aside = Prose()  # what is repeated on the first screen counts once, below
-    goal, conclusion = _section(cells, "goal"), _section(cells, "conclusion")
+    goal, conclusion = (outline.section(_markdown(cells), name) for name in ("goal", "conclusion"))
     made.question = aside.render(_first_paragraph(goal)) if goal else Markup("")
     made.conclusion = _printed(cells, "conclusion") + (aside.render(conclusion) if conclusion else Markup(""))
     prose = Prose()
@@ -136,7 +134,7 @@ def _cell(cell: dict[str, Any], number: int, prose: Prose, made: Document, title
     source = text_of(cell.get("source"))
     if cell.get("cell_type") == "markdown":
         if title and title == made.title and not prose.headings:
-            source = _without_title(source, title)  # it stands at the top of the page
+            source = outline.without_title(source, title)  # it stands at the top of the page
         if source.strip():
             yield Cell("prose", prose.render(source, cell.get("attachments")))
     elif cell.get("cell_type") == "code":
@@ -162,52 +160,12 @@ def _markdown(cells: list[dict[str, Any]]) -> Iterator[str]:
     return (text_of(cell.get("source")) for cell in cells if cell.get("cell_type") == "markdown")
 
 
-def _first_heading(cells: list[dict[str, Any]]) -> str:
-    for source in _markdown(cells):
-        found = _HEADING.search(source)
-        underlined = _SETEXT.search(source)
-        if underlined and not (found and found.start() < underlined.start()):
-            return underlined[1].strip()
-        if found:
-            return _plain(found[2])
-    return ""
-
-
-def _plain(heading: str) -> str:
-    """Returns a heading's text without marks and the hashes that may close it."""
-    text = heading.rstrip()
-    unclosed = text.rstrip("#")
-    if unclosed != text and unclosed[-1:] in ("", " ", "\t"):  # `C#` keeps its own
-        text = unclosed.rstrip()
-    return re.sub(r"[*_`]", "", text).strip()
-
-
-def _without_title(source: str, title: str) -> str:
-    for pattern, group in ((_SETEXT, 1), (_HEADING, 2)):
-        found = pattern.search(source)
-        is_first = found is not None and not source[: found.start()].strip()
-        if found and is_first and _plain(found[group]) == title and (group == 1 or found[1] == "#"):
-            return source[found.end() :]
-    return source
-
-
-def _section(cells: list[dict[str, Any]], name: str) -> str:
-    """Returns the Markdown below the heading that names a section, up to the next heading in the same cell."""
-    for source in _markdown(cells):
-        for found in _HEADING.finditer(source):
-            if re.fullmatch(rf"[\d.\s]*{name}\b.{{0,40}}", _plain(found[2]), re.IGNORECASE):
-                rest = source[found.end() :]
-                following = _HEADING.search(rest)
-                return (rest[: following.start()] if following else rest).strip()[:4000]
-    return ""
-
-
 def _printed(cells: list[dict[str, Any]], name: str) -> Markup:
     """Returns what the code of a section printed, as paragraphs: an answer computed from the run says most."""
     is_in_section = False
     for cell in cells:
         if cell.get("cell_type") == "markdown":
-            is_in_section = is_in_section or bool(_section([cell], name))
+            is_in_section = is_in_section or bool(outline.section(_markdown([cell]), name))
         elif is_in_section:
             texts = [text_of(output.get("text")) for output in _outputs(cell) if output.get("name") == "stdout"]
             lines = "".join(texts)[:PRINTED].strip().splitlines()

@@ -35,7 +35,14 @@ def address(path: Path) -> str:
 
 
 class RunFiles:
-    """Reads and writes notebooks of a run."""
+    """Reads and writes notebooks of a run.
+
+    Attributes:
+        unsaved: By path, the newest content that a full disk refused.
+    """
+
+    def __init__(self) -> None:
+        self.unsaved: dict[str, str] = {}
 
     def read(self, path: str) -> str:
         """Returns the notebook's text."""
@@ -45,8 +52,14 @@ class RunFiles:
         """Replaces the notebook in one step; a full disk keeps the old one and stops nothing."""
         try:
             write_atomic(_path(path), buf, durable=False)
+            self.unsaved.pop(path, None)
         except OSError:
-            pass  # the view is behind; the log and the metrics are the record
+            self.unsaved[path] = buf
+
+    def write_again(self) -> None:
+        """Tries once more to write what was refused: there may be room by now."""
+        for path, content in list(self.unsaved.items()):
+            self.write(content, path)
 
     def pretty_path(self, path: str) -> str:
         """Returns the path as a person reads it."""
@@ -206,4 +219,5 @@ def joined(outputs: list[Any]) -> list[Any]:
 
 
 papermill_engines.register("labkit", RunEngine)
-papermill_io.register(SCHEME, RunFiles())
+files = RunFiles()
+papermill_io.register(SCHEME, files)

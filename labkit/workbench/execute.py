@@ -1,65 +1,29 @@
-"""One notebook, from a request to a run directory with everything in it.
-
-`prepare` refuses what cannot work and makes the directory; `execute` starts a supervised kernel in it, drives
-papermill, and closes the run. Between the two nothing can be lost: whatever happens later happens inside the directory.
-"""
+"""Executes a prepared run: starts a supervised kernel in its directory, drives papermill, closes the run."""
 
 from __future__ import annotations
 
-import math
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from labkit.errors import BadInput, KernelProblem
+from labkit.errors import BadInput
 from labkit.launch import channel, processes
-from labkit.record import lab, provenance
-from labkit.record.files import dumps, iso, read_json, write_atomic, write_json
-from labkit.record.process import Process, descendants
-from labkit.record.rundir import RunDir, create
-from labkit.record.status import Status, status
-from labkit.workbench import notebook, params
+from labkit.record import provenance
+from labkit.record.files import read_json, write_atomic, write_json
+from labkit.record.process import descendants
+from labkit.record.rundir import RunDir
+from labkit.record.status import Status, exit_record, status
+from labkit.workbench.job import Job, kernel_specs
 
-GRACE_S = 30.0
 CLOSE_S = 600.0  # for exit hooks and threads of a kernel whose cells have all run
-JOIN = "LABKIT_RUN"  # by which `labkit.start()` finds the run that it belongs to
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
-
-
-@dataclass(frozen=True)
-class Job:
-    """A run that has been made and can be executed, by this process or another one.
-
-    Attributes:
-        run: The run's directory.
-        notebook: The notebook that it was made from; its folder is where the cells run.
-        values: The parameters that were given.
-        kernel: The kernel's name.
-        language: The language of the notebook's code.
-        timeout_s: Seconds that the run may take; None for no limit.
-        grace_s: Seconds from a stop request to the kill.
-    """
-
-    run: str
-    notebook: str
-    values: dict[str, Any]
-    kernel: str
-    language: str = "python"
-    timeout_s: float | None = None
-    grace_s: float = GRACE_S
-
-    @property
-    def directory(self) -> RunDir:
-        """The run's directory with the names of its files."""
-        return RunDir(Path(self.run))
 
 
 @dataclass
@@ -71,76 +35,6 @@ class Progress:
     cell_id: str = ""
     stopping: str = ""
     began: float = field(default_factory=time.time)
-
-
-def prepare(
-    path: Path,
-    given: dict[str, Any],
-    *,
-    kernel: str | None = None,
-    timeout_s: float | None = None,
-    grace_s: float = GRACE_S,
-    runs: Path | None = None,
-    command: list[str] | None = None,
-) -> Job:
-    """Checks a request and makes the directory of its run.
-
-    Raises:
-        BadInput: The notebook, a parameter, the kernel or the folder of runs cannot be used. Nothing was started or
-            left over.
-    """
-    if not math.isfinite(grace_s) or not math.isfinite(timeout_s or 0.0):
-        raise BadInput(f"--grace {grace_s} and --timeout {timeout_s} must be numbers of seconds")
-    path = Path(os.path.abspath(path))
-    source = notebook.read(path)
-    declared = source.parameters() if given or source.is_plain_python() else []
-    values = params.resolve(declared, given, path.name)
-    kernel = kernel or source.kernel
-    _check_kernel(kernel)
-    root = lab.root(path.parent)
-    effective = params.effective(declared, values)
-    manifest = {
-        "notebook": os.path.relpath(path, root),
-        "title": source.title,
-        "parameters": effective,
-        "given": values,
-        "declared": [parameter.name for parameter in declared],
-        "source_sha256": source.sha256,
-        "user": provenance.user(),
-        "host": Process.of(os.getpid()).host,
-        "command": command or [],
-        "kernel": kernel,
-        "labels": ["debug"] if effective.get("DEBUG") is True else [],
-        "creator": Process.of(os.getpid()).facts(),
-    }
-    files: dict[str, bytes | str] = {
-        "params.yaml": params.yaml_text(effective),
-        "environment.json": dumps(provenance.basics(), pretty=True),
-        "source/notebook.ipynb": source.dumps(),
-        "notebook.ipynb": source.dumps(),
-    }
-    run = create(lab.runs_folder(path.parent, runs), source.name, manifest, files)
-    return Job(str(run.path), str(path), values, kernel, source.language, timeout_s, grace_s)
-
-
-def _check_kernel(name: str) -> None:
-    from jupyter_client.kernelspec import NoSuchKernel
-
-    specs = _kernel_specs()
-    try:
-        specs.get_kernel_spec(name)
-    except (NoSuchKernel, ValueError, OSError):
-        known = ", ".join(sorted(specs.find_kernel_specs())) or "none"
-        raise KernelProblem(f"there is no kernel {name!r}; installed are: {known} (choose one with --kernel)") from None
-
-
-def _kernel_specs() -> Any:
-    """Returns what knows the installed kernels; left to itself it imports IPython, 0.2 s, to ask for one folder."""
-    from jupyter_client.kernelspec import KernelSpecManager
-    from jupyter_core.paths import jupyter_path
-
-    ipython = Path(os.environ.get("IPYTHONDIR") or "~/.ipython").expanduser()
-    return KernelSpecManager(kernel_dirs=[*jupyter_path("kernels"), str(ipython / "kernels")])
 
 
 def execute(job: Job, progress: Progress | None = None) -> Status:
@@ -170,6 +64,7 @@ def execute(job: Job, progress: Progress | None = None) -> Status:
             if outcome:
                 provisioner.send({"outcome": outcome})
             _close_kernel(manager, provisioner)
+            _save_again()
         finally:
             provisioner.let_go()  # after an error here, the supervisor ends what is left
             recorder.join()
@@ -188,7 +83,7 @@ def _start_kernel(job: Job) -> tuple[Any, Any]:
     from labkit.launch.provisioner import RunProvisioner
 
     run = job.directory
-    manager = AsyncKernelManager(kernel_name=job.kernel, kernel_spec_manager=_kernel_specs())
+    manager = AsyncKernelManager(kernel_name=job.kernel, kernel_spec_manager=kernel_specs())
     factory = KernelProvisionerFactory.instance(parent=manager.parent)
     factory.provisioners["labkit"] = _EntryPoint()
     factory.default_provisioner_name = "labkit"
@@ -225,7 +120,7 @@ def kernel_environment(run: RunDir) -> dict[str, str]:
     env.setdefault("PYTHONHASHSEED", "0")
     env.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     env.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # a debugger's warning would head every log
-    return env | {JOIN: str(run.path)}
+    return env | {channel.RUN: str(run.path)}
 
 
 def record_source(run: RunDir, path: Path) -> None:
@@ -286,6 +181,13 @@ def _name_injected_cell(document: Any) -> None:
             cell["id"] = "injected-parameters"
 
 
+def _save_again() -> None:
+    """Saves the notebook where a full disk refused it: there may be room by now."""
+    from labkit.workbench import engine
+
+    engine.files.write_again()
+
+
 def _close_kernel(manager: Any, provisioner: Any) -> None:
     """Asks the kernel to leave and waits until it and all below it are gone."""
     from jupyter_core.utils import run_sync
@@ -333,7 +235,7 @@ def _stopped_by_signals(progress: Progress) -> Iterator[_Stops]:
     stops = _Stops(progress)
     earlier: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
-        for number in map(int, SIGNALS):
+        for number in map(int, processes.STOP_SIGNALS):
             if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGTERM:
                 earlier[number] = signal.signal(number, stops.take)
     try:
@@ -354,19 +256,10 @@ def _write_exit_for_supervisor(run: RunDir, outcome: dict[str, Any], before: set
 
 def _write_exit(run: RunDir, state: str, reason: str, left: Any = (), error: Any = None) -> None:
     """Writes an exit record where no supervisor does."""
-    started = read_json(run.process) or {}
-    began, ended = started.get("started_s"), time.time()
-    record = {
-        "status": state,
-        "reason": reason,
-        "started": started.get("started"),
-        "ended": iso(ended),
-        "duration_s": round(ended - began, 3) if isinstance(began, float) else None,
-        "kernel_exit": None,
-        "error": error,
-        "left": list(left),
-        "written_by": "runner",
-    }
+    began = (read_json(run.process) or {}).get("started_s")
+    record = exit_record(
+        state, reason, began if isinstance(began, float) else None, written_by="runner", error=error, left=left
+    )
     try:
         write_json(run.exit, record)
     except OSError:
@@ -383,16 +276,12 @@ def detach(job: Job) -> int:
     )
 
 
-def main(order: Path, then: Callable[[RunDir], None] | None = None) -> int:
+def main(order: Path) -> int:
     """Executes the job in a file and returns the exit status: the runner of a detached run."""
     facts = read_json(order)
     if facts is None:
         raise BadInput(f"{order} is no job")
-    job = Job(**facts)
-    ended = execute(job)
-    if then is not None:
-        then(job.directory)
-    return 0 if ended.state == "finished" else 1
+    return 0 if execute(Job(**facts)).state == "finished" else 1
 
 
 if __name__ == "__main__":

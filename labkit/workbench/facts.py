@@ -91,11 +91,8 @@ class Facts:
     @property
     def main(self) -> list[Metric]:
         """The numbers that stand for the result: of the test, else of the validation, else any."""
-        for prefix in ("test", "val", ""):
-            found = [metric for metric in self.metrics if metric.name.lower().startswith(prefix)]
-            if found:
-                return found[:MAIN_NUMBERS]
-        return []
+        names = recorded_metrics.main(metric.name for metric in self.metrics)
+        return [metric for metric in self.metrics if metric.name in names][:MAIN_NUMBERS]
 
 
 def facts_of(run: RunDir, stale: Iterable[str] = ()) -> Facts:

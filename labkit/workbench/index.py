@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from html import unescape
 from pathlib import Path
 from urllib.parse import quote
 
 from labkit.record.files import read_regular, write_atomic
+from labkit.record.page import page_summary
 from labkit.workbench.looks import PAGE, page_parts
 
 NAME = "index.html"
-WITHIN_BYTES = 16_384
-_SUMMARY = re.compile(r'<meta name="labkit-summary" content="([^"]*)">')
 
 
 @dataclass(frozen=True)
@@ -67,21 +63,11 @@ def rows(folder: Path) -> list[Row]:
     except OSError:
         return []
     for path in pages:
-        start = (read_regular(path, WITHIN_BYTES) or b"").decode("utf-8", "replace")
-        summary = _SUMMARY.search(start)
-        if summary:
-            found.append(_row(path.name, unescape(summary[1])))
+        summary = page_summary(path)
+        if summary is not None:
+            names = [field.name for field in fields(Row) if field.name != "page"]
+            found.append(Row(path.name, **{name: str(summary.get(name) or "")[:300] for name in names}))
     return found
-
-
-def _row(page: str, summary: str) -> Row:
-    try:
-        known = json.loads(summary)
-    except ValueError:
-        known = {}
-    known = known if isinstance(known, dict) else {}
-    names = [field.name for field in fields(Row) if field.name != "page"]
-    return Row(page, **{name: str(known.get(name) or "")[:300] for name in names})
 
 
 def render(found: Sequence[Row]) -> str:

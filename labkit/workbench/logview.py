@@ -18,6 +18,7 @@ CONTROLS = re.compile(
     r"|[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f\x80-\x9f]"
 )
 POLL_S = 0.3
+LONGEST = 2**20  # bytes that are handled as one line: a log may be gigabytes without a line's end
 
 
 def lines(run: RunDir, *, grep: str | None = None, level: str | None = None, follow: bool = False) -> Iterator[str]:
@@ -49,7 +50,7 @@ def _written(run: RunDir) -> Iterator[str]:
     if file is None:
         return
     with file:
-        for line in file:
+        while line := file.readline(LONGEST):
             yield line.decode("utf-8", "replace")
 
 
@@ -58,17 +59,17 @@ def _grown(run: RunDir) -> Iterator[str]:
     file = open_record(run.log)
     if file is None:
         return
-    waiting: list[bytes] = []  # pieces of an unfinished line, which may be as long as the log
+    waiting = b""
     with file:
         while True:
             over = status(run).is_over  # asked before reading: what comes after the end is nothing
-            while data := file.readline(2**20):
-                waiting.append(data)
-                if data.endswith(b"\n"):
-                    yield b"".join(waiting).decode("utf-8", "replace")
-                    waiting.clear()
+            while data := file.readline(LONGEST):
+                waiting += data
+                if data.endswith(b"\n") or len(waiting) >= LONGEST:
+                    yield waiting.decode("utf-8", "replace")
+                    waiting = b""
             if over:
                 break
             time.sleep(POLL_S)
     if waiting:
-        yield b"".join(waiting).decode("utf-8", "replace")
+        yield waiting.decode("utf-8", "replace")

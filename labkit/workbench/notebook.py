@@ -13,10 +13,10 @@ import orjson
 from labkit.errors import NotebookProblem
 from labkit.record.declared import Parameter, declared
 from labkit.record.files import dumps
+from labkit.workbench import outline
 
 LIMIT_BYTES = 100 * 2**20
 CONFLICT = re.compile(rb"^(<{7} |={7}$|>{7} )", re.MULTILINE)
-HEADING = re.compile(r"^#{1,6}[ \t]+(\S.*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,7 @@ class Notebook:
     @property
     def title(self) -> str:
         """The first heading, else the name."""
-        for cell in self.cells:
-            if cell["cell_type"] == "markdown" and (found := HEADING.search(cell["source"])):
-                return _without_closing(found[1].rstrip())
-        return self.name
+        return outline.title(cell["source"] for cell in self.cells if cell["cell_type"] == "markdown") or self.name
 
     @property
     def sha256(self) -> str:
@@ -116,12 +113,6 @@ class Notebook:
 def _tags(cell: dict[str, Any]) -> list[str]:
     tags = cell["metadata"].get("tags")
     return [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
-
-
-def _without_closing(heading: str) -> str:
-    """Returns a heading without the signs that may end it as well: `A title ##`, but not `C#`."""
-    text = heading.rstrip("#")
-    return text.rstrip() if text.endswith((" ", "\t")) else heading
 
 
 def read(path: Path) -> Notebook:

@@ -19,8 +19,9 @@ from nbconvert.exporters.html import HTMLExporter
 from traitlets import default
 
 from labkit.record.files import read_regular, write_atomic
+from labkit.record.page import LONGEST_STAMP
 from labkit.record.rundir import RunDir
-from labkit.workbench import document, stamp
+from labkit.workbench import document
 from labkit.workbench.document import Document
 from labkit.workbench.facts import Facts, facts_of, inside
 from labkit.workbench.looks import PAGE, page_parts
@@ -98,8 +99,8 @@ def _exporter() -> ReportExporter:
 
 
 def _fill(exporter: ReportExporter, made: Document, stamped: str) -> str:
-    if len(escape(stamped)) > stamp.LONGEST:
-        raise ValueError(f"a page's stamp has at most {stamp.LONGEST} characters")
+    if len(escape(stamped)) > LONGEST_STAMP:
+        raise ValueError(f"a page's stamp has at most {LONGEST_STAMP} characters")
     template = exporter.environment.get_template("report.html.j2")
     summary = json.dumps(made.summary, ensure_ascii=False)
     return str(template.render(doc=made, facts=made.facts, stamp=stamped, summary=summary, **page_parts()))

@@ -18,10 +18,11 @@ from labkit import __version__
 from labkit.errors import FolderProblem, LabkitError, NotebookProblem
 from labkit.record import lab
 from labkit.record.files import dumps, plain_json, read_json
+from labkit.record.find import every
+from labkit.record.page import page_stamp
 from labkit.record.provenance import fingerprint_file
-from labkit.record.rundir import NO_RESULT, SCRATCH, RunDir, every
+from labkit.record.rundir import NO_RESULT, SCRATCH, RunDir
 from labkit.workbench import index, notebook, params
-from labkit.workbench.stamp import page_stamp
 
 
 @dataclass(frozen=True)
@@ -183,26 +184,29 @@ def _page_name(inside: str) -> str:
 
 
 def _execute(source: notebook.Notebook, runs: Path, wanted: Wanted, say: Callable[[str], object]) -> None:
-    from labkit.workbench import execute, terminal
+    from labkit.workbench import execute, job, terminal
 
-    job = execute.prepare(source.path, wanted.given, runs=runs, command=wanted.command)
+    prepared = job.prepare(source.path, wanted.given, runs=runs, command=wanted.command)
     progress = execute.Progress()
-    with terminal.live_line(job.directory, progress, quiet=False):
-        ended = execute.execute(job, progress)
+    with terminal.live_line(prepared.directory, progress, quiet=False):
+        ended = execute.execute(prepared, progress)
     if progress.stopping:
         raise KeyboardInterrupt
     if ended.state != "finished":
-        _write_run_report(job.directory, say)
-        say(f"{source.path.name}: {ended.state}: {ended.reason}; see {job.directory.path}")
+        try:
+            write_of_run(prepared.directory)
+        except FolderProblem as error:
+            say(f"labkit: {error}")
+        say(f"{source.path.name}: {ended.state}: {ended.reason}; see {prepared.directory.path}")
 
 
-def _write_run_report(run: RunDir, say: Callable[[str], object]) -> None:
-    from labkit.workbench import report
+def write_of_run(run: RunDir) -> Path:
+    """Writes a run's own report.html, and returns its path.
 
-    try:
-        report.write_report(run, run.report)
-    except OSError as error:
-        say(f"labkit: {run.report} could not be written: {error}")
+    Raises:
+        FolderProblem: It cannot be written; an earlier one stays.
+    """
+    return _rendered(run, run.report)
 
 
 def _write(page: Page, say: Callable[[str], object]) -> bool:
@@ -211,15 +215,19 @@ def _write(page: Page, say: Callable[[str], object]) -> bool:
     stamp = _stamp(page)
     if page_stamp(page.target) == stamp:
         return False
-    from labkit.workbench import report
-
-    try:
-        page.target.parent.mkdir(parents=True, exist_ok=True)
-        report.write_report(page.run, page.target, stale=page.stale, stamp=stamp)
-    except OSError as error:
-        raise FolderProblem(f"{page.target} cannot be written: {error.strerror or error}") from error
+    _rendered(page.run, page.target, page.stale, stamp)
     say(os.path.relpath(page.target))
     return True
+
+
+def _rendered(run: RunDir, target: Path, stale: tuple[str, ...] = (), stamp: str = "") -> Path:
+    from labkit.workbench import report  # slow to load, and not needed where all is up to date
+
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return report.write_report(run, target, stale, stamp)
+    except OSError as error:
+        raise FolderProblem(f"{target} cannot be written: {error.strerror or error}") from error
 
 
 def _stamp(page: Page) -> str:

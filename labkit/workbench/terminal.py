@@ -13,11 +13,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from labkit.errors import FolderProblem, RunNotFound
+from labkit.record import metrics
 from labkit.record.files import dumps, read_json
-from labkit.record.metrics import last as last_metrics
-from labkit.record.metrics import read as read_metrics
-from labkit.record.rundir import SCRATCH, RunDir, every, folder_name
+from labkit.record.find import every
+from labkit.record.rundir import SCRATCH, RunDir, folder_name
 from labkit.record.status import status
+from labkit.workbench.wording import duration, number
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,7 +40,6 @@ COLOURS = {
 }
 COLUMNS = ("notebook", "id", "status", "started", "took", "metrics", "given")
 DROPPED_FIRST = ("given", "took", "started", "metrics")
-MAIN_METRICS = ("test_", "val_", "")  # the first of these that a run has names what a table shows
 
 
 def print_json(value: Any) -> None:
@@ -72,33 +72,17 @@ def _line(run: RunDir, progress: Progress) -> Text:
     bar = read_json(run.progress) or {}
     if bar.get("total"):
         parts.append(f"{bar.get('description') or 'step'} {bar.get('done', 0)}/{bar['total']}")
-    newest = last_metrics(run.metrics)
+    newest = metrics.last(run.metrics)
     parts += [f"{name} {number(value)}" for name, value in newest.items() if name not in ("step", "t")][:3]
-    parts.append(seconds(time.time() - progress.began))
+    parts.append(duration(time.time() - progress.began))
     if isinstance(bar.get("left_s"), (int, float)) and bar["left_s"] > 0:
-        parts.append(f"{seconds(bar['left_s'])} left")
+        parts.append(f"{duration(bar['left_s'])} left")
     if progress.stopping:
         parts.append("stopping at the next step; Ctrl-C again stops at once")
     text = Text(no_wrap=True, overflow="ellipsis")
     text.append(run.path.parent.name, style="bold")
     text.append("  " + " · ".join(parts))
     return text
-
-
-def number(value: Any) -> str:
-    """Returns a metric's value, short enough for a table."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)[:12]
-
-
-def seconds(value: float | None) -> str:
-    """Returns a duration as a person says it: `4.2 s`, `3:05`, `1:02:03`."""
-    if value is None:
-        return ""
-    if value < 60:
-        return f"{value:.1f} s"
-    minutes, rest = divmod(int(value), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def print_end(run: RunDir, ended: Status) -> None:
@@ -108,13 +92,13 @@ def print_end(run: RunDir, ended: Status) -> None:
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     text = Text(ended.state, style=COLOURS.get(ended.state, ""))
-    text.append(f" in {seconds(ended.duration_s)}", style="default")
+    text.append(f" in {duration(ended.duration_s)}", style="default")
     if ended.reason:
         text.append(f": {ended.reason}", style="default")
     console.print(text)
-    metrics = _metrics_shown(_summary(run))
-    if metrics:
-        console.print(metrics, markup=False)
+    numbers = main_metrics({name: entry.get("last") for name, entry in _entries(_summary(run)).items()})
+    if numbers:
+        console.print(numbers, markup=False)
     if ended.state == "failed":
         console.print(f"see: labkit log {shlex.quote(os.path.relpath(run.path))}", markup=False)
     print(run.path)
@@ -129,7 +113,7 @@ def facts(run: RunDir) -> dict[str, Any]:
     except FolderProblem as error:
         manifest, problem = {}, str(error)
     manifest.pop("creator", None)
-    summary = manifest.get("summary") or read_metrics(run.metrics).summary()
+    summary = manifest.get("summary") or metrics.read(run.metrics).summary()
     return {
         **manifest,
         "id": run.id,
@@ -197,7 +181,7 @@ def _last_values(run: RunDir, manifest: dict[str, Any]) -> dict[str, Any]:
     entries = _entries(manifest.get("summary", {}))
     if entries:
         return {name: entry.get("last") for name, entry in entries.items()}
-    return {name: value for name, value in last_metrics(run.metrics).items() if name not in ("step", "t")}
+    return {name: value for name, value in metrics.last(run.metrics).items() if name not in ("step", "t")}
 
 
 def _summary(run: RunDir) -> dict[str, Any]:
@@ -208,23 +192,17 @@ def _summary(run: RunDir) -> dict[str, Any]:
 
 
 def _entries(summary: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    metrics = summary.get("metrics")
-    if not isinstance(metrics, dict):
-        return {}
-    return {str(name): entry for name, entry in metrics.items() if isinstance(entry, dict)}
-
-
-def _metrics_shown(summary: dict[str, Any]) -> str:
-    return main_metrics({name: entry.get("last") for name, entry in _entries(summary).items()})
+    found = summary.get("metrics")
+    return (
+        {str(name): entry for name, entry in found.items() if isinstance(entry, dict)}
+        if isinstance(found, dict)
+        else {}
+    )
 
 
 def main_metrics(values: dict[str, Any], most: int = 3) -> str:
-    """Returns the few metrics that say most about a run: those of the test, else of the validation, else the rest."""
-    for prefix in MAIN_METRICS:
-        chosen = {name: value for name, value in values.items() if name.startswith(prefix)}
-        if chosen:
-            return "  ".join(f"{name} {number(value)}" for name, value in list(chosen.items())[:most])
-    return ""
+    """Returns the few metrics that say most about a run."""
+    return "  ".join(f"{name} {number(values[name])}" for name in metrics.main(values)[:most])
 
 
 def print_rows(found: list[dict[str, Any]], folder: Path) -> None:
@@ -236,20 +214,25 @@ def print_rows(found: list[dict[str, Any]], folder: Path) -> None:
     if not found:
         print(f"no runs in {printable(str(folder))}")
         return
-    lines = [COLUMNS, *map(_cells, found)]
+    lines = [_titles(), *map(_cells, found)]
     widths = [max(len(line[place]) for line in lines) for place in range(len(COLUMNS))]
     room = shutil.get_terminal_size().columns if sys.stdout.isatty() else 10**6
     shown = list(range(len(COLUMNS)))
     for name in DROPPED_FIRST:
         if sum(widths[place] + 2 for place in shown) - 2 > room:
             shown.remove(COLUMNS.index(name))
-    for number, line in enumerate(lines):
+    for row, line in enumerate(lines):
         texts = [line[place].ljust(widths[place]) for place in shown]
-        if number == 0:
+        if row == 0:
             texts = [click.style(text, bold=True) for text in texts]
         else:
-            texts[2] = click.style(texts[2], fg=COLOURS.get(found[number - 1]["status"]))
+            texts[2] = click.style(texts[2], fg=COLOURS.get(found[row - 1]["status"]))
         click.echo("  ".join(texts).rstrip())
+
+
+def _titles() -> tuple[str, ...]:
+    """Returns the columns' titles; times are this machine's, and say of which zone."""
+    return tuple(f"started ({time.strftime('%Z')})" if name == "started" else name for name in COLUMNS)
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
@@ -261,7 +244,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         row["id"][-6:],
         row["status"] + labels,
         local_time(row["created"]),
-        seconds(row["duration_s"]),
+        duration(row["duration_s"]),
         main_metrics(row["metrics"], 2),
         given,
     )
@@ -285,7 +268,7 @@ def print_facts(found: dict[str, Any]) -> None:
     """Prints what is known of one run; a terminal breaks long lines, so that they can be copied whole."""
     import click
 
-    took = f" in {seconds(found['duration_s'])}" if found["duration_s"] is not None else ""
+    took = f" in {duration(found['duration_s'])}" if found["duration_s"] is not None else ""
     click.secho(printable(str(found.get("title") or found["run"])), bold=True)
     click.echo(f"{'status':<11} {click.style(found['status'], fg=COLOURS.get(found['status']))}{took}")
     for name, text in _described(found).items():
@@ -301,6 +284,7 @@ def _described(found: dict[str, Any]) -> dict[str, str]:
         for name, value in (found.get("parameters") or {}).items()
     }
     git = found.get("git") or {}
+    started = local_time(found.get("created"))
     counts = found.get("counts") or {}
     lost = [
         f"{kind} {what}: {entry[what]}"
@@ -314,7 +298,7 @@ def _described(found: dict[str, Any]) -> dict[str, str]:
         "problem": found["problem"],
         "run": found["run"],
         "notebook": str(found.get("notebook") or ""),
-        "started": local_time(found.get("created")),
+        "started": f"{started} {time.strftime('%Z')}" if started else "",
         "by": f"{found.get('author') or found.get('user') or ''} on {found.get('host') or '?'}",
         "labels": ", ".join(map(str, found.get("labels") or [])),
         "parameters": "  ".join(marked.values()),

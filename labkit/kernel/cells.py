@@ -1,0 +1,37 @@
+"""The notebook from inside: which cell runs, which variables there are, which file it is."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def shell() -> Any:
+    """Returns IPython's shell; None in a script."""
+    ipython = sys.modules.get("IPython")
+    return ipython.get_ipython() if ipython is not None else None
+
+
+def current_cell() -> str:
+    """Returns the id of the cell that is executed now; empty outside of a notebook."""
+    parent = getattr(shell(), "parent_header", None) or {}
+    return str((parent.get("metadata") or {}).get("cellId") or "")
+
+
+def values() -> dict[str, Any]:
+    """Returns the variables of the notebook, or of the script that this process runs."""
+    found = shell()
+    return found.user_ns if found is not None else vars(sys.modules["__main__"])
+
+
+def notebook_path() -> Path:
+    """Returns the notebook that this kernel belongs to, the script, or a stand-in in the working directory."""
+    session = os.environ.get("JPY_SESSION_NAME", "")
+    if session.endswith(".ipynb"):
+        return Path(os.path.abspath(session))
+    script = getattr(sys.modules["__main__"], "__file__", None)
+    if script and shell() is None:
+        return Path(os.path.abspath(script))
+    return Path.cwd() / "notebook.ipynb"

@@ -1,0 +1,38 @@
+"""What a report says of itself in its first bytes, so that it can be asked without rendering or parsing anything."""
+
+from __future__ import annotations
+
+import json
+import re
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+from labkit.record.files import read_regular
+
+WITHIN_BYTES = 16_384
+LONGEST_STAMP = 1000  # characters as escaped; with what stands before it the stamp stays within the first bytes
+
+
+def page_stamp(path: Path) -> str | None:
+    """Returns what a page of labkit's was made from; None where the file is missing or no such page."""
+    return _meta(path, "labkit-page")
+
+
+def page_summary(path: Path) -> dict[str, Any] | None:
+    """Returns what a page says about its run: empty where that is damaged, None where it is no page of labkit's."""
+    text = _meta(path, "labkit-summary")
+    if text is None:
+        return None
+    try:
+        summary = json.loads(text)
+    except ValueError:
+        return {}
+    return summary if isinstance(summary, dict) else {}
+
+
+def _meta(path: Path, name: str) -> str | None:
+    start = read_regular(path, WITHIN_BYTES)
+    pattern = f'<meta name="{name}" content="([^"]*)">'
+    found = re.search(pattern, start.decode("utf-8", "replace")) if start else None
+    return unescape(found[1]) if found else None

@@ -1,0 +1,119 @@
+"""A request for a run, checked, and made into the run's directory.
+
+`prepare` refuses what cannot work. Whatever happens later happens inside the directory, so nothing can be lost.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from labkit.errors import BadInput, KernelProblem
+from labkit.record import lab, provenance
+from labkit.record.files import dumps
+from labkit.record.process import Process
+from labkit.record.rundir import RunDir, create
+from labkit.workbench import notebook, params
+
+GRACE_S = 30.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run that has been made and can be executed, by this process or another one.
+
+    Attributes:
+        run: The run's directory.
+        notebook: The notebook that it was made from; its folder is where the cells run.
+        values: The parameters that were given.
+        kernel: The kernel's name.
+        language: The language of the notebook's code.
+        timeout_s: Seconds that the run may take; None for no limit.
+        grace_s: Seconds from a stop request to the kill.
+    """
+
+    run: str
+    notebook: str
+    values: dict[str, Any]
+    kernel: str
+    language: str = "python"
+    timeout_s: float | None = None
+    grace_s: float = GRACE_S
+
+    @property
+    def directory(self) -> RunDir:
+        """The run's directory with the names of its files."""
+        return RunDir(Path(self.run))
+
+
+def prepare(
+    path: Path,
+    given: dict[str, Any],
+    *,
+    kernel: str | None = None,
+    timeout_s: float | None = None,
+    grace_s: float = GRACE_S,
+    runs: Path | None = None,
+    command: list[str] | None = None,
+) -> Job:
+    """Checks a request and makes the directory of its run.
+
+    Raises:
+        BadInput: The notebook, a parameter, the kernel or the folder of runs cannot be used. Nothing was started or
+            left over.
+    """
+    if not math.isfinite(grace_s) or not math.isfinite(timeout_s or 0.0):
+        raise BadInput(f"--grace {grace_s} and --timeout {timeout_s} must be numbers of seconds")
+    path = Path(os.path.abspath(path))
+    source = notebook.read(path)
+    declared = source.parameters() if given or source.is_plain_python() else []
+    values = params.resolve(declared, given, path.name)
+    kernel = kernel or source.kernel
+    _check_kernel(kernel)
+    root = lab.root(path.parent)
+    effective = params.effective(declared, values)
+    manifest = {
+        "notebook": os.path.relpath(path, root),
+        "title": source.title,
+        "parameters": effective,
+        "given": values,
+        "declared": [parameter.name for parameter in declared],
+        "source_sha256": source.sha256,
+        "user": provenance.user(),
+        "host": Process.of(os.getpid()).host,
+        "command": command or [],
+        "kernel": kernel,
+        "labels": ["debug"] if effective.get("DEBUG") is True else [],
+        "creator": Process.of(os.getpid()).facts(),
+    }
+    files: dict[str, bytes | str] = {
+        "params.yaml": params.yaml_text(effective),
+        "environment.json": dumps(provenance.basics(), pretty=True),
+        "source/notebook.ipynb": source.dumps(),
+        "notebook.ipynb": source.dumps(),
+    }
+    run = create(lab.runs_folder(path.parent, runs), source.name, manifest, files)
+    return Job(str(run.path), str(path), values, kernel, source.language, timeout_s, grace_s)
+
+
+def _check_kernel(name: str) -> None:
+    from jupyter_client.kernelspec import NoSuchKernel
+
+    specs = kernel_specs()
+    try:
+        specs.get_kernel_spec(name)
+    except (NoSuchKernel, ValueError, OSError):
+        known = ", ".join(sorted(specs.findkernel_specs())) or "none"
+        raise KernelProblem(f"there is no kernel {name!r}; installed are: {known} (choose one with --kernel)") from None
+
+
+def kernel_specs() -> Any:
+    """Returns what knows the installed kernels; left to itself it imports IPython, 0.2 s, to ask for one folder."""
+    from jupyter_client.kernelspec import KernelSpecManager
+    from jupyter_core.paths import jupyter_path
+
+    ipython = Path(os.environ.get("IPYTHONDIR") or "~/.ipython").expanduser()
+    return KernelSpecManager(kernel_dirs=[*jupyter_path("kernels"), str(ipython / "kernels")])
