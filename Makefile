@@ -47,7 +47,8 @@ faults: ## kill runs at random for minutes
 	$(IN_ENV) python -m pytest -m faults $(ARGS)
 
 bench: ## run the benchmarks
-	@set -e; for file in benchmarks/*.py; do echo "== $$file"; sh scripts/environment.sh python "$$file"; done
+	@set -e; for name in listing log loop report run; do \
+		echo "== $$name"; sh scripts/environment.sh python "benchmarks/$$name.py"; done
 
 lock: ## resolve pyproject.toml anew into requirements.lock
 	@sh scripts/environment.sh --bare scripts/lock.py

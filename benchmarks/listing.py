@@ -13,16 +13,14 @@ steps.
 
 from __future__ import annotations
 
-import argparse
-import json
 import random
 import shutil
-import statistics
 import subprocess
 import sys
-import tempfile
-import time
+from functools import partial
 from pathlib import Path
+
+import rounds
 
 from labkit.record.files import write_json
 from labkit.record.metrics import MetricsWriter
@@ -53,37 +51,24 @@ def make_runs(runs: Path, count: int, steps: int) -> None:
         write_json(run.exit, {"status": "finished", "reason": "", "duration_s": 12.5}, durable=False)
 
 
-def measure(runs: Path, rounds: int) -> dict[str, float]:
-    """Returns the median seconds of each command, from the start of Python to its end."""
-    times: dict[str, list[float]] = {name: [] for name in COMMANDS}
-    for number in range(1 + rounds):
-        for name in random.sample(sorted(COMMANDS), len(COMMANDS)):
-            command = [sys.executable, "-m", "labkit.cli", *COMMANDS[name], "--runs", str(runs)]
-            started = time.perf_counter()
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-            if number:  # the first warms the page cache
-                times[name].append(time.perf_counter() - started)
-    return {f"{name}, s": statistics.median(found) for name, found in times.items()}
+def command(arguments: list[str], runs: Path) -> None:
+    """Runs one command, from the start of Python to its end."""
+    whole = [sys.executable, "-m", "labkit.cli", *arguments, "--runs", str(runs)]
+    subprocess.run(whole, check=True, stdout=subprocess.DEVNULL)
 
 
-def main() -> int:
+def main() -> None:
     """Prints the seconds of each command."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = rounds.parser(__doc__ or "")
     parser.add_argument("--runs", type=int, default=2000)
     parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--rounds", type=int, default=7, help="of all commands; the first one more is not counted")
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        make_runs(Path(folder) / "runs", options.runs, options.steps)
-        result = measure(Path(folder) / "runs", options.rounds)
-    if options.json:
-        print(json.dumps(result, indent=2))
-    else:
-        for name, value in result.items():
-            print(f"{name:<24} {value:10.3f}")
-    return 0
+    asked = parser.parse_args()
+    with rounds.own_runs() as folder:
+        make_runs(folder / "runs", asked.runs, asked.steps)
+        ways = {name: partial(command, arguments, folder / "runs") for name, arguments in COMMANDS.items()}
+        wall, _ = rounds.interleaved(ways, asked.rounds)
+    rounds.show(rounds.medians(wall, "s"), as_json=asked.json)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -13,18 +13,11 @@ medians of their ratios by little. CPU time is less noisy still where other prog
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import random
 import statistics
-import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
+import rounds
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -33,7 +26,6 @@ import labkit
 
 SAMPLES, BATCH_SIZE = 16384, 64
 STEPS = SAMPLES // BATCH_SIZE
-SETTLE = 2  # rounds before the first that counts
 
 
 class Loop:
@@ -76,60 +68,33 @@ class Loop:
         labkit.train_one_epoch(self.model, self.loader, self.loss_function, self.optimizer, device="cpu")
 
 
-def measure(rounds: int) -> dict[str, float]:
-    """Returns the median steps per second of each loop, and their ratios to the bare one."""
-    loop, run = Loop(), labkit.start()
-    loops: dict[str, Callable[[], None]] = {
-        "bare": lambda: loop.bare(loop.loader),
-        "labkit": lambda: loop.recorded(run),
-        "batches": lambda: loop.bare(loop.batches),
-        "epoch": loop.epoch,
-    }
-    wall: dict[str, list[float]] = {name: [] for name in loops}
-    cpu: dict[str, list[float]] = {name: [] for name in loops}
-    for number in range(SETTLE + rounds):
-        for name in random.sample(sorted(loops), len(loops)):
-            started, cpu_started = time.perf_counter(), time.process_time()
-            loops[name]()
-            if number >= SETTLE:
-                wall[name].append(time.perf_counter() - started)
-                cpu[name].append(time.process_time() - cpu_started)
-    run.finish()
-    result = {f"{name} steps/s": STEPS / statistics.median(times) for name, times in wall.items()}
-    return result | ratios(wall, "") | ratios(cpu, ", CPU time")
+def measure(count: int) -> dict[str, float]:
+    """Returns the median steps per second of each loop, and how fast each is beside the bare one."""
+    with rounds.own_runs():
+        loop, run = Loop(), labkit.start()
+        loops: dict[str, Callable[[], None]] = {
+            "bare": lambda: loop.bare(loop.loader),
+            "labkit": lambda: loop.recorded(run),
+            "batches": lambda: loop.bare(loop.batches),
+            "epoch": loop.epoch,
+        }
+        wall, cpu = rounds.interleaved(loops, count, settle=2)
+        run.finish()
+    result = {f"{name}, steps/s": STEPS / statistics.median(times) for name, times in wall.items()}
+    for times, note in ((wall, ""), (cpu, ", CPU time")):
+        others = (name for name in loops if name != "bare")
+        result |= {f"{name} / bare{note}": rounds.ratio(times, "bare", name) for name in others}
+    return result
 
 
-def ratios(seconds: dict[str, list[float]], note: str) -> dict[str, float]:
-    """Returns how fast each loop is beside the bare one in the same round, as medians."""
-    return {
-        f"{name}/bare{note}": statistics.median(b / t for b, t in zip(seconds["bare"], times, strict=True))
-        for name, times in seconds.items()
-        if name != "bare"
-    }
-
-
-def main() -> int:
+def main() -> None:
     """Prints steps per second and ratios."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=15, help="of all loops; the first one more is not counted")
+    parser = rounds.parser(__doc__ or "", 15)
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of PyTorch")
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    with tempfile.TemporaryDirectory() as folder:
-        here = Path.cwd()
-        os.chdir(folder)  # the scratch run goes here
-        try:
-            result = measure(options.rounds)
-        finally:
-            os.chdir(here)
-    if options.json:
-        print(json.dumps(result, indent=2))
-    else:
-        for name, value in result.items():
-            print(f"{name:<24} {value:10.3f}")
-    return 0
+    asked = parser.parse_args()
+    torch.set_num_threads(asked.threads)
+    rounds.show(measure(asked.rounds), as_json=asked.json)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -5,16 +5,12 @@ python benchmarks/report.py [--rounds 7] [--json]
 
 from __future__ import annotations
 
-import argparse
 import base64
-import json
 import re
-import statistics
-import time
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import nbformat
+import rounds
 from nbconvert.exporters import HTMLExporter
 
 import labkit.workbench  # noqa: F401  before nbformat: keeps a slow import out
@@ -60,38 +56,19 @@ def page_overhead_bytes(page: str) -> int:
 
 
 def main() -> None:
-    """Prints the medians."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+    """Prints medians and sizes."""
+    asked = rounds.parser(__doc__ or "").parse_args()
     document = notebook()
     empty = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Empty")])
-    ours, theirs = [], []
-    with TemporaryDirectory() as folder:
-        run, bare = run_of(Path(folder), document), run_of(Path(folder), empty)
+    with rounds.own_runs() as folder:
+        run, bare = run_of(folder, document), run_of(folder, empty)
         exporter = HTMLExporter()
-        report.render(run), exporter.from_notebook_node(document)  # the first pays for imports and templates
-        for _ in range(options.rounds):
-            began = time.perf_counter()
-            report.render(run)
-            ours.append(time.perf_counter() - began)
-            began = time.perf_counter()
-            exporter.from_notebook_node(document)
-            theirs.append(time.perf_counter() - began)
-        found = {
-            "report_s": statistics.median(ours),
-            "nbconvert_s": statistics.median(theirs),
-            "page_overhead_bytes": page_overhead_bytes(report.render(bare)),
-            "nbconvert_overhead_bytes": page_overhead_bytes(exporter.from_notebook_node(empty)[0]),
-        }
-    if options.json:
-        print(json.dumps(found))
-        return
-    print(f"a report of {CELLS} sections    {found['report_s'] * 1000:7.1f} ms   (at most 100 ms)")
-    print(f"nbconvert's HTML page     {found['nbconvert_s'] * 1000:7.1f} ms")
-    print(f"page without content      {found['page_overhead_bytes'] / 1024:7.1f} KiB  (at most 150 KB)")
-    print(f"nbconvert's               {found['nbconvert_overhead_bytes'] / 1024:7.1f} KiB")
+        ways = {"labkit": lambda: report.render(run), "nbconvert": lambda: exporter.from_notebook_node(document)}
+        wall, _ = rounds.interleaved(ways, asked.rounds)
+        pages = {"labkit": report.render(bare), "nbconvert": exporter.from_notebook_node(empty)[0]}
+    sizes = {f"{name}, KiB a page": page_overhead_bytes(page) / 1024 for name, page in pages.items()}
+    result = rounds.medians(wall, f"ms for {CELLS} sections", 1e3)
+    rounds.show(result | sizes | {"labkit / nbconvert": rounds.ratio(wall, "labkit", "nbconvert")}, as_json=asked.json)
 
 
 if __name__ == "__main__":

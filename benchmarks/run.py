@@ -12,17 +12,13 @@ The commands take turns, in another order each round; compared are the medians o
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import random
 import shutil
-import statistics
 import subprocess
 import sys
-import tempfile
-import time
+from functools import partial
 from pathlib import Path
+
+import rounds
 
 NOTEBOOK = Path(__file__).resolve().parent.parent / "tests" / "notebooks" / "minimal.ipynb"
 LEAN = "import sys; sys.modules['rfc3987_syntax'] = None; from papermill.cli import papermill; papermill()"
@@ -41,38 +37,17 @@ def commands(folder: Path) -> dict[str, list[str]]:
     }
 
 
-def measure(rounds: int) -> dict[str, list[float]]:
-    """Returns the wall times of each command in seconds; the first round, which fills caches, is left out."""
-    taken: dict[str, list[float]] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        offered = commands(Path(folder))
-        for number in range(rounds + 1):
-            for name in random.sample(list(offered), len(offered)):
-                began = time.perf_counter()
-                subprocess.run(offered[name], check=True, capture_output=True, cwd=folder, env=os.environ)
-                if number:
-                    taken.setdefault(name, []).append(time.perf_counter() - began)
-    return taken
-
-
 def main() -> None:
-    """Measures and prints."""
-    parser = argparse.ArgumentParser(description="labkit run beside papermill.")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--json", action="store_true")
-    asked = parser.parse_args()
-    taken = measure(asked.rounds)
-    medians = {name: statistics.median(times) for name, times in taken.items()}
-    ratios = {name: medians["labkit"] / medians[name] for name in ("papermill", "lean")}
-    if asked.json:
-        print(
-            json.dumps({"rounds": asked.rounds, "median_s": medians, "labkit_over": ratios, "times_s": taken}, indent=2)
-        )
-        return
-    for name, median_s in medians.items():
-        print(f"{name:10} {median_s:.2f} s  ({min(taken[name]):.2f} to {max(taken[name]):.2f})")
-    for name, ratio in ratios.items():
-        print(f"labkit / {name}: {ratio:.2f}")
+    """Prints seconds and ratios."""
+    asked = rounds.parser(__doc__ or "").parse_args()
+    with rounds.own_runs() as folder:
+        ways = {
+            name: partial(subprocess.run, command, check=True, capture_output=True, cwd=folder)
+            for name, command in commands(folder).items()
+        }
+        wall, _ = rounds.interleaved(ways, asked.rounds)
+    ratios = {f"labkit / {name}": rounds.ratio(wall, "labkit", name) for name in ("papermill", "lean")}
+    rounds.show(rounds.medians(wall, "s") | ratios, as_json=asked.json)
 
 
 if __name__ == "__main__":

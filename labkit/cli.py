@@ -252,10 +252,10 @@ def report(
     output: Path | None,
     runs: Path | None,
 ) -> None:
-    """Write HTML reports of runs or notebooks; without arguments of every notebook in notebooks/.
+    """Write HTML reports of runs or notebooks.
 
-    For a RUN its report.html is written anew. For a NOTEBOOK the newest finished run is rendered to reports/, and the
-    notebook is executed only if it has none.
+    Without arguments: of every notebook in notebooks/. For a RUN its report.html is written anew. For a NOTEBOOK the
+    newest finished run is rendered to reports/, and the notebook is executed only if it has none.
 
     \b
     labkit report
@@ -277,7 +277,9 @@ def report(
 @json_option
 @click.pass_context
 def doctor(ctx: click.Context, as_json: bool) -> None:
-    """Check this environment: versions, hardware, determinism, differences from the lock.
+    """Check this environment and say what is off.
+
+    Shown are versions, hardware, settings of determinism, and differences from the lock.
 
     \b
     labkit doctor

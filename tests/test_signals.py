@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import signal
+import subprocess
+import termios
 import time
 from pathlib import Path
 
 import pytest
-from running import Ended, Started, alive, fixture, started, wait_for
+from running import LABKIT, Ended, Started, alive, fixture, started, wait_for
+from tiny import plain_environment
 
+from labkit.record.find import every
 from labkit.record.metrics import read
+from labkit.record.rundir import RunDir
+from labkit.record.status import status
 
 pytestmark = pytest.mark.slow
 
@@ -118,6 +125,29 @@ def test_a_run_in_the_background_of_a_shell_outlives_the_terminal_and_can_still_
         under_way.process.terminate()
         ended = under_way.ended(15)
     stopped(ended, signal.SIGTERM)
+
+
+def test_a_run_whose_terminal_is_closed_is_interrupted_and_gets_its_report(lab: Path) -> None:
+    terminal, theirs = os.openpty()
+    process = subprocess.Popen(
+        [*LABKIT, "run", str(fixture(lab, "trains"))],
+        env=plain_environment(),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(theirs)
+    found: list[RunDir] = []
+    while not found or not found[0].metrics.stat().st_size:
+        os.read(terminal, 2**16)  # the live line
+        found = every(lab / "runs")
+    os.close(terminal)
+    assert process.wait(30) == EXIT[signal.SIGHUP]
+    ended = status(found[0])
+    assert (ended.state, ended.reason) == ("interrupted", "stopped by SIGHUP")
+    assert b"interrupted" in found[0].report.read_bytes()
 
 
 def test_an_endless_loop_that_catches_every_interrupt_is_killed_when_the_grace_is_over(lab: Path) -> None:

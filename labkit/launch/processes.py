@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -27,6 +28,15 @@ def adopt_orphans() -> None:
 def _prctl(option: int, value: int) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+def leave_terminal() -> None:
+    """Sends what is still printed nowhere: the terminal has been closed, and writing to it would be an error."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for fd in (1, 2):
+        if stat.S_ISCHR(os.fstat(fd).st_mode):  # isatty says no of a closed one
+            os.dup2(nowhere, fd)
+    os.close(nowhere)
 
 
 def spawn(argv: list[str], env: dict[str, str], cwd: str, log: str | None) -> int:

@@ -252,6 +252,7 @@ class Supervisor:
             pass
 
     def _write_exit(self, left: list[dict[str, Any]]) -> None:
+        assert self.start is not None
         state, reason = verdict(self._end())
         record = exit_record(
             state,
@@ -264,6 +265,8 @@ class Supervisor:
         ) | {"peak_rss_bytes": self.peak_rss_bytes, "stop": self.stop or None}
         end = time.monotonic() + RECORD_RETRY_S
         while not self._write("exit.json", record) and time.monotonic() < end:
+            if not Path(str(self.start.run)).exists():
+                return  # a cell deleted the run
             time.sleep(0.2)
 
     def _end(self) -> End:

@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from labkit.errors import BadInput
+from labkit.errors import BadInput, WorkFailed
 from labkit.launch import channel, processes
 from labkit.record import provenance
 from labkit.record.files import read_json, write_atomic, write_json
@@ -42,6 +42,9 @@ def execute(job: Job, progress: Progress | None = None) -> Status:
 
     Blocks. SIGTERM, SIGINT, SIGHUP and SIGUSR1 to this process stop the run at its next step boundary; a second SIGINT
     at once.
+
+    Raises:
+        WorkFailed: The run's directory was deleted meanwhile.
     """
     progress = progress or Progress()
     run = job.directory
@@ -70,6 +73,8 @@ def execute(job: Job, progress: Progress | None = None) -> Status:
             recorder.join()
         if read_json(run.exit) is None:
             _write_exit_for_supervisor(run, outcome, before)
+    if not run.path.exists():
+        raise WorkFailed(f"the run's directory {run.path} is gone: something deleted it while it ran, maybe a cell")
     run.summarise()
     return status(run)
 
@@ -214,6 +219,8 @@ class _Stops:
 
     def take(self, number: int, _: Any) -> None:
         """Handles one signal."""
+        if number == signal.SIGHUP:
+            processes.leave_terminal()
         again = self._progress.stopping != ""
         self._progress.stopping = self._progress.stopping or signal.Signals(number).name
         if self._provisioner is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import orjson
 
 from labkit.errors import NotebookProblem
+from labkit.record import lab
 from labkit.record.declared import Parameter, declared
 from labkit.record.files import dumps
 from labkit.workbench import outline
@@ -153,11 +155,12 @@ def _near(path: Path) -> str:
     import difflib
 
     try:
-        names = [found.name for found in path.parent.glob("*.ipynb")]
+        folders = (path.parent, lab.root(path.parent) / "notebooks")
+        found = {other.name: other for folder in reversed(folders) for other in folder.glob("*.ipynb")}
     except OSError:
         return ""
-    near = difflib.get_close_matches(path.name, names, 1, 0.5)
-    return f"; did you mean {path.parent / near[0]}?" if near else ""
+    near = difflib.get_close_matches(path.name, found, 1, 0.5)
+    return f"; did you mean {os.path.relpath(found[near[0]])}?" if near else ""
 
 
 def _check(path: Path, content: Any) -> None:

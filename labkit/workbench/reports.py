@@ -206,7 +206,7 @@ def write_of_run(run: RunDir) -> Path:
     Raises:
         FolderProblem: It cannot be written; an earlier one stays.
     """
-    return _rendered(run, run.report)
+    return _render(run, run.report)
 
 
 def _write(page: Page, say: Callable[[str], object]) -> bool:
@@ -215,16 +215,23 @@ def _write(page: Page, say: Callable[[str], object]) -> bool:
     stamp = _stamp(page)
     if page_stamp(page.target) == stamp:
         return False
-    _rendered(page.run, page.target, page.stale, stamp)
+    _make_folder(page.target.parent)
+    _render(page.run, page.target, page.stale, stamp)
     say(os.path.relpath(page.target))
     return True
 
 
-def _rendered(run: RunDir, target: Path, stale: tuple[str, ...] = (), stamp: str = "") -> Path:
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FolderProblem(f"{folder} cannot be made: {error.strerror or error}") from error
+
+
+def _render(run: RunDir, target: Path, stale: tuple[str, ...] = (), stamp: str = "") -> Path:
     from labkit.workbench import report  # slow to load, and not needed where all is up to date
 
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
         return report.write_report(run, target, stale, stamp)
     except OSError as error:
         raise FolderProblem(f"{target} cannot be written: {error.strerror or error}") from error
@@ -247,8 +254,8 @@ def _renderer() -> list[str]:
 
 def _write_index(output: Path, say: Callable[[str], object]) -> bool:
     """Writes the page of all pages unless it is up to date; tells whether it was written."""
+    _make_folder(output)
     try:
-        output.mkdir(parents=True, exist_ok=True)
         written = index.write_index(output)
     except OSError as error:
         raise FolderProblem(f"the index in {output} cannot be written: {error.strerror or error}") from error

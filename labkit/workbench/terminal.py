@@ -92,7 +92,8 @@ def print_end(run: RunDir, ended: Status) -> None:
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     text = Text(ended.state, style=COLOURS.get(ended.state, ""))
-    text.append(f" in {duration(ended.duration_s)}", style="default")
+    if ended.duration_s is not None:
+        text.append(f" in {duration(ended.duration_s)}", style="default")
     if ended.reason:
         text.append(f": {ended.reason}", style="default")
     console.print(text)
