@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import labkit.workbench  # noqa: F401  (first of all: it keeps nbformat from loading what takes a second)
+
 ON_REQUEST = {"slow", "browser", "faults"}  # left out of a bare `pytest`
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # Chromium must not look for updates or synchronise; root, as in containers, has no sandbox.
@@ -22,6 +24,12 @@ BROWSER_OPTIONS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+
+
+def pytest_configure() -> None:
+    """Takes the caller's own settings of labkit away: a test has those that it makes."""
+    for name in [name for name in os.environ if name.startswith("LABKIT_") and name != "LABKIT_REQUIRE_BROWSER"]:
+        del os.environ[name]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -371,6 +371,7 @@ def fuzz(tmp_path: Path, count: int, also=lambda run, runs: None) -> None:
     assert slowest[0] < 2, slowest
 
 
+@pytest.mark.slow
 def test_some_hundred_damaged_runs_crash_no_reader(tmp_path: Path):
     fuzz(tmp_path, 200)
 

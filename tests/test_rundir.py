@@ -48,24 +48,35 @@ def test_two_runs_never_share_a_directory_even_in_one_millisecond(runs: Path):
     assert len(set(paths)) == len(every(runs)) == 100
 
 
+FIFTY = """\
+import os, sys
+from pathlib import Path
+from labkit.record.rundir import create
+gate, opener = os.pipe()
+children = []
+for _ in range(50):
+    children.append(pid := os.fork())
+    if pid == 0:
+        try:
+            os.close(opener)
+            os.read(gate, 1)  # until all have been started
+            create(Path(sys.argv[1]), "tiny", {"title": str(os.getpid())})
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+os.close(opener)
+assert [os.waitpid(pid, 0)[1] for pid in children] == [0] * 50
+print(*children)
+"""
+
+
 def test_fifty_processes_that_create_runs_in_one_second_get_fifty_directories(runs: Path):
-    gate, opener = os.pipe()
-    children = []
-    for _ in range(50):
-        children.append(pid := os.fork())
-        if pid == 0:
-            try:
-                os.close(opener)
-                os.read(gate, 1)  # until all have been started
-                create(runs, "tiny", {"title": str(os.getpid())})
-            except BaseException:
-                os._exit(1)
-            os._exit(0)
-    os.close(opener)
-    os.close(gate)
-    assert [os.waitpid(pid, 0)[1] for pid in children] == [0] * 50
-    titles = {int(run.read_manifest()["title"]) for run in every(runs)}
-    assert titles == set(children)
+    done = subprocess.run(
+        [sys.executable, "-c", FIFTY, str(runs)], capture_output=True, text=True, env=plain_environment()
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(run.read_manifest()["title"] for run in every(runs)) == sorted(done.stdout.split())
+    assert len(every(runs)) == 50
     assert [name for name in os.listdir(runs / "tiny") if name.startswith(".")] == []
 
 

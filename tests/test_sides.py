@@ -69,14 +69,6 @@ def test_the_launcher_loads_neither_side():
     assert not packages(found) & (AROUND_THE_KERNEL | {"torch"})
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("module", modules("workbench"))
-def test_no_module_around_the_kernel_loads_torch(module: str):
-    found = loaded(module)
-    assert "torch" not in packages(found)
-    assert not {name for name in found if name.startswith("labkit.kernel")}
-
-
 def test_the_whole_workbench_and_the_command_line_load_no_torch():
     found = loaded("labkit.cli", *modules("workbench"))
     assert "torch" not in packages(found)
