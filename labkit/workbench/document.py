@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from markupsafe import Markup
@@ -16,10 +17,11 @@ from labkit.record.rundir import RunDir
 from labkit.workbench import outline, sanitise
 from labkit.workbench.console import console
 from labkit.workbench.curves import curve
-from labkit.workbench.facts import Facts, inside
+from labkit.workbench.facts import Band, Facts, inside
 from labkit.workbench.outputs import Output, outputs
 from labkit.workbench.prose import Heading, Prose, highlighted
 from labkit.workbench.sanitise import text_of
+from labkit.workbench.wording import cell_name
 
 PRINTED = 1000  # characters of a computed conclusion on the first screen
 CURVES = 12  # metrics whose course is drawn
@@ -28,14 +30,27 @@ LEFT_FIGURES = 20
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell on the page; `kind` is `prose`, `code` or `raw`."""
+    """One cell on the page.
+
+    Attributes:
+        kind: `prose`, `code` or `raw`.
+        body: Its HTML; for code, the source.
+        outputs: What it showed.
+        number: Its place in the notebook, from 1; 0 for what is no cell of it.
+        name: What it is called.
+        lines: Lines of source.
+        failed: An error is among its outputs.
+        waiting: The run ended before its turn came.
+    """
 
     kind: str
     body: Markup
     outputs: tuple[Output, ...] = ()
-    count: str = ""
+    number: int = 0
+    name: str = ""
     lines: int = 0
     failed: bool = False
+    waiting: bool = False
 
 
 @dataclass
@@ -58,6 +73,20 @@ class Document:
         return [heading for heading in self.headings if heading.level <= 3 and heading.text]
 
     @property
+    def bands(self) -> list[Band]:
+        """The lines across the top; the one about the run's state leads to the cell that ended it."""
+        failed = self._failed_cell()
+        if failed is None:
+            return self.facts.bands
+        return [replace(band, text=_linked(band.text, failed)) if band.is_state else band for band in self.facts.bands]
+
+    def _failed_cell(self) -> Cell | None:
+        failed = [cell for cell in self.cells if cell.failed]
+        if self.facts.state == "interrupted":  # its cell is not recorded; none ran after it
+            return failed[-1] if failed else None
+        return next((cell for cell in failed if cell.number == self.facts.failed_cell), None)
+
+    @property
     def curves(self) -> dict[str, Markup]:
         """The courses of the first metrics."""
         drawn = ((metric.name, curve(metric.values, metric.name)) for metric in self.facts.metrics[:CURVES])
@@ -70,7 +99,7 @@ class Document:
         return {
             "run": about.get("Run", ""),
             "title": self.title[:300],
-            "state": self.facts.state,
+            "state": ", ".join([self.facts.state, *self.facts.labels]),
             "number": f"{main[0].name} {main[0].last}" if main else "",
             "date": about.get("Date", ""),
             "duration": about.get("Duration", ""),
@@ -123,14 +152,17 @@ def document(content: Any, facts: Facts, name: str = "") -> Document:
     made.question = aside.render(_first_paragraph(goal)) if goal else Markup("")
     made.conclusion = _printed(cells, "conclusion") + (aside.render(conclusion) if conclusion else Markup(""))
     prose = Prose()
+    names = _names_by_count(cells)
     for number, cell in enumerate(cells, 1):
-        made.cells += _cell(cell, number, prose, made, title)
+        made.cells += _cell(cell, number, prose, made, title, names)
     made.headings = prose.headings
     made.formulas, made.formulas_as_source = prose.formulas.shown, prose.formulas.as_source
     return made
 
 
-def _cell(cell: dict[str, Any], number: int, prose: Prose, made: Document, title: str) -> Iterator[Cell]:
+def _cell(
+    cell: dict[str, Any], number: int, prose: Prose, made: Document, title: str, names: dict[int, str]
+) -> Iterator[Cell]:
     source = text_of(cell.get("source"))
     if cell.get("cell_type") == "markdown":
         if title and title == made.title and not prose.headings:
@@ -138,15 +170,43 @@ def _cell(cell: dict[str, Any], number: int, prose: Prose, made: Document, title
         if source.strip():
             yield Cell("prose", prose.render(source, cell.get("attachments")))
     elif cell.get("cell_type") == "code":
-        count = cell.get("execution_count")
-        found = tuple(outputs(cell, f"cell {number}", prose.formulas))
+        name = cell_name(number, cell.get("id"))
+        found = tuple(outputs(cell, name, prose.formulas, names))
         code = highlighted(source.rstrip("\n"), made.language) if source.strip() else Markup("")
         failed = any(output.kind == "error" for output in found)
         if code or found:
-            shown = str(count) if isinstance(count, int) else ""
-            yield Cell("code", code, found, shown, source.count("\n") + 1, failed)
+            lines = source.rstrip("\n").count("\n") + 1
+            yield Cell("code", code, found, number, name, lines, failed, _is_waiting(cell))
     elif source.strip():
         yield Cell("raw", Markup("<pre>{}</pre>").format(console(source)))
+
+
+def _names_by_count(cells: list[dict[str, Any]]) -> dict[int, str]:
+    """Returns what cells are called by their execution count, as far as one cell alone has it."""
+    counts = [cell.get("execution_count") for cell in cells]
+    often = Counter(count for count in counts if isinstance(count, int))
+    return {
+        count: cell_name(number, cell.get("id"))
+        for number, (cell, count) in enumerate(zip(cells, counts, strict=True), 1)
+        if isinstance(count, int) and often[count] == 1
+    }
+
+
+def _is_waiting(cell: dict[str, Any]) -> bool:
+    about = cell.get("metadata")
+    engine = about.get("papermill") if isinstance(about, dict) else None
+    return isinstance(engine, dict) and engine.get("status") == "pending"
+
+
+def _linked(text: str, cell: Cell) -> Markup:
+    """Returns a sentence in which the name of a cell leads to it; where it is not named, it is added."""
+    before, name, after = text, cell.name, ""
+    found = re.search(re.escape(cell.name), text, re.IGNORECASE)
+    if found:
+        before, name, after = text[: found.start()], found[0], text[found.end() :]
+    else:
+        before, after = f"{text.rstrip('.')}, in ", "."
+    return Markup('{}<a href="#cell-{}">{}</a>{}').format(before, cell.number, name, after)
 
 
 def _language(content: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from labkit.record import metrics as recorded_metrics
 from labkit.record.files import read_json
 from labkit.record.rundir import RunDir
 from labkit.record.status import status
-from labkit.workbench.wording import date, detail, duration, number, short
+from labkit.workbench.wording import counted, date, detail, duration, number, short
 
 STATES = {  # state: how grave it is, and how a reader is told
     "finished": ("good", "finished"),
@@ -31,14 +31,23 @@ LABELS = {
     "explored": "Explored by hand: cells ran out of order or were changed; a clean run may give another result.",
 }
 MAIN_NUMBERS = 4
+NAMES = {  # of the environment check, where they are not words
+    "python": "Python", "torch": "PyTorch", "cuda": "CUDA", "cuda_usable": "CUDA usable", "blas": "BLAS", "cpu": "CPU",
+    "gpus": "GPUs", "isa": "CPU instructions", "memory_gib": "memory, GiB", "hash_seed": "PYTHONHASHSEED",
+    "cublas_workspace": "CUBLAS workspace",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Band:
-    """A line across the top of the page: `bad`, `warn` or `info`, and what there is to say."""
+    """A line across the top of the page: `bad`, `warn` or `info`, and what there is to say.
+
+    One says what became of the run; where that was in a cell, it leads there.
+    """
 
     grade: str
     text: str
+    is_state: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,6 +78,8 @@ class Facts:
     Attributes:
         title: The experiment's name.
         state: One of the states of a run; empty for a notebook without one.
+        failed_cell: The place of the cell that ended the run, from 1; 0 where none is recorded.
+        labels: Why the run is no result: `debug`, `stand-in`, `explored`.
         bands: What a reader must know before any number.
         metrics: All metrics, the main ones first.
         parameters: In the notebook's order.
@@ -80,6 +91,8 @@ class Facts:
 
     title: str = ""
     state: str = ""
+    failed_cell: int = 0
+    labels: list[str] = field(default_factory=list)
     bands: list[Band] = field(default_factory=list)
     metrics: list[Metric] = field(default_factory=list)
     parameters: list[Parameter] = field(default_factory=list)
@@ -105,18 +118,21 @@ def facts_of(run: RunDir, stale: Iterable[str] = ()) -> Facts:
         facts.problems.append(f"run.json: {str(error).removeprefix(str(run.path)).strip('/ ')}")
     ended = _dict(read_json(inside(run, run.exit)))
     environment = _dict(read_json(inside(run, run.environment)))
-    counted = _dict(read_json(inside(run, run.kernel)))
+    written = _dict(read_json(inside(run, run.kernel)))
     found = status(run)
     facts.title = short(manifest.get("title")) or short(manifest.get("name")) or run.path.parent.name
     facts.state = found.state
+    failed_cell = _dict(ended.get("error")).get("cell")
+    facts.failed_cell = failed_cell if isinstance(failed_cell, int) else 0
+    facts.labels = _labels(manifest)
     facts.metrics, torn = _metrics(run)
     facts.parameters = _parameters(manifest)
     facts.stale = [short(reason) for reason in stale]
     facts.bands = [
         *_state_bands(found.state, found.reason, ended),
-        *_label_bands(manifest),
+        *(Band("warn", LABELS[label]) for label in facts.labels),
         *_source_bands(run, environment),
-        *_lost_bands(counted, torn),
+        *_lost_bands(written, torn),
         *_stale_bands(facts.stale),
     ]
     facts.bands.sort(key=lambda band: band.grade != "bad")
@@ -168,18 +184,18 @@ def _parameters(manifest: dict[str, Any]) -> list[Parameter]:
 def _state_bands(state: str, reason: str, ended: dict[str, Any]) -> list[Band]:
     grade, sentence = STATES.get(state, ("warn", f"State: {short(state)}."))
     if grade == "good":
-        return [Band("bad", f"{reason[:1].upper()}{short(reason[1:])}.")] if reason else []
+        return [Band("bad", f"{reason[:1].upper()}{short(reason[1:])}.", is_state=True)] if reason else []
     error = _dict(ended.get("error"))
     why = short(reason) or (f"{short(error.get('ename'))}: {short(error.get('evalue'))}" if error else "")
-    return [Band(grade, f"{sentence} {why[:1].upper()}{why[1:]}".strip())]
+    return [Band(grade, f"{sentence} {why[:1].upper()}{why[1:]}".strip(), is_state=True)]
 
 
-def _label_bands(manifest: dict[str, Any]) -> list[Band]:
+def _labels(manifest: dict[str, Any]) -> list[str]:
     labels = manifest.get("labels")
     found = [label for label in labels if isinstance(label, str)] if isinstance(labels, list) else []
     if _dict(manifest.get("parameters")).get("DEBUG") is True and "debug" not in found:
         found.insert(0, "debug")
-    return [Band("warn", LABELS[label]) for label in dict.fromkeys(found) if label in LABELS]
+    return [label for label in dict.fromkeys(found) if label in LABELS]
 
 
 def _git(run: RunDir, environment: dict[str, Any]) -> dict[str, Any]:
@@ -192,15 +208,15 @@ def _source_bands(run: RunDir, environment: dict[str, Any]) -> list[Band]:
     return []
 
 
-def _lost_bands(counted: dict[str, Any], torn: int) -> list[Band]:
+def _lost_bands(written: dict[str, Any], torn: int) -> list[Band]:
     lost = []
-    for part, what in (("metrics", "metric records"), ("log", "bytes of printed output"), ("figures", "figures")):
-        for kind in ("refused", "lost"):
-            count = _dict(counted.get(part)).get(kind)
+    for part, what in (("metrics", "metric record"), ("log", "printed byte"), ("figures", "figure")):
+        for kind, happened in (("refused", "not accepted"), ("lost", "lost")):
+            count = _dict(written.get(part)).get(kind)
             if isinstance(count, int) and count > 0:
-                lost.append(f"{count:,} {what} {'were not accepted' if kind == 'refused' else 'were lost'}")
+                lost.append(f"{counted(count, what)} {'was' if count == 1 else 'were'} {happened}")
     if torn:
-        lost.append(f"{torn:,} line{'s' if torn > 1 else ''} of metrics could not be read")
+        lost.append(f"{counted(torn, 'line')} of metrics could not be read")
     return [Band("bad", f"Data are incomplete: {'; '.join(lost)}.")] if lost else []
 
 
@@ -239,14 +255,18 @@ def _hardware(environment: dict[str, Any]) -> str:
         )
     cores = environment.get("cores")
     cpu = short(environment.get("cpu"))
-    return f"{cpu}, {cores} cores" if cpu and isinstance(cores, int) else cpu
+    return f"{cpu}, {counted(cores, 'core')}" if cpu and isinstance(cores, int) else cpu
 
 
 def _details(environment: dict[str, Any]) -> list[tuple[str, str]]:
     rows = []
     for key, value in environment.items():
         if isinstance(value, dict):
-            rows += [(f"{key}: {name}", detail(item)) for name, item in value.items()]
+            rows += [(f"{_name(key)}: {_name(name)}", detail(item)) for name, item in value.items()]
         else:
-            rows.append((key, detail(value)))
+            rows.append((_name(key), date(value) if key == "time" else detail(value)))
     return [(short(name), text) for name, text in rows if text][:60]
+
+
+def _name(key: str) -> str:
+    return NAMES.get(key, key.replace("_", " "))

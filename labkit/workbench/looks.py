@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 PAGE = Path(__file__).parent / "page"
+LONGEST_WORD = 20  # characters of a name that stand on one line in any case
 
 
 @cache
@@ -22,6 +24,18 @@ def page_parts() -> dict[str, Any]:
         "base-uri 'none'; form-action 'none'"
     )
     return {"style": Markup(style), "script": Markup(script), "policy": policy}
+
+
+def breakable(name: str) -> Markup:
+    """Returns a long name as HTML that breaks after its parts; a table could else cut it anywhere, or not at all.
+
+    >>> str(breakable("validation_accuracy_of_the_model"))
+    'validation_<wbr>accuracy_<wbr>of_<wbr>the_<wbr>model'
+    """
+    if len(name) <= LONGEST_WORD:
+        return escape(name)
+    parts = re.findall(rf"[^_./-]{{1,{LONGEST_WORD}}}[_./-]{{0,3}}|[_./-]{{1,3}}", name)
+    return Markup("<wbr>").join(parts)
 
 
 def _hash(text: str) -> str:

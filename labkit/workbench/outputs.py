@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,8 @@ NEEDS_SCRIPT = {  # beginnings of media types, and what readers know them as
     "text/vnd.mermaid": "mermaid drawing",
     "application/vnd.": "interactive output",
 }
+# IPython counts executions, `Cell In[3], line 1`; a page names cells by their place. Colours stand in between.
+_COUNTED_CELL = re.compile(r"(?:Cell|Input)(?:\s|\x1b\[[0-9;]*m)+In ?\[(\d{1,9})\]")
 _ACTIVE_HTML = re.compile(r"<(?:script|iframe|object|embed)\b", re.IGNORECASE)
 
 
@@ -43,13 +46,14 @@ class Output:
     note: str = ""
 
 
-def outputs(cell: dict[str, Any], place: str, formulas: Formulas) -> list[Output]:
+def outputs(cell: dict[str, Any], place: str, formulas: Formulas, names: Mapping[int, str]) -> list[Output]:
     """Returns the outputs of a code cell in order; streams that follow each other are one.
 
     Args:
         cell: The cell, from a notebook that may be damaged.
         place: What the cell is called, for readers who cannot see pictures.
         formulas: Counts the page's formulas.
+        names: What cells are called, by their execution count; for tracebacks.
     """
     found: list[Output] = []
     streams: list[str] = []
@@ -67,7 +71,7 @@ def outputs(cell: dict[str, Any], place: str, formulas: Formulas) -> list[Output
         elif kind in {"display_data", "execute_result"}:
             found.append(_rich(output, place, formulas))
         elif kind == "error":
-            found.append(_error(output))
+            found.append(_error(output, names))
     return found
 
 
@@ -79,9 +83,10 @@ def _pre(text: str) -> Markup:
     return Markup("<pre>{}</pre>").format(console(text))
 
 
-def _error(output: dict[str, Any]) -> Output:
+def _error(output: dict[str, Any], names: Mapping[int, str]) -> Output:
     traceback = output.get("traceback")
     text = "\n".join(map(text_of, traceback)) if isinstance(traceback, list) else text_of(traceback)
+    text = _COUNTED_CELL.sub(lambda found: names.get(int(found[1]), found[0]), text)
     head = f"{text_of(output.get('ename')) or 'Error'}: {text_of(output.get('evalue'))}"
     body = Markup('<p class="error-name">{}</p>').format(shortened(head, 2000)) + (_pre(text) if text else "")
     return Output("error", body)
@@ -96,7 +101,8 @@ def _rich(output: dict[str, Any], place: str, formulas: Formulas) -> Output:
         needs = "script"
     body, shown = _best(output, data, html, place, formulas, picture_first=bool(needs))
     if needs:
-        what = {"picture": "its picture is shown", "text": "its text is shown"}.get(shown, "nothing else was saved")
+        text = "the text it began with is shown" if needs == "widget" else "its text is shown"
+        what = {"picture": "its picture is shown", "text": text}.get(shown, "nothing else was saved")
         return Output("result", body, f"{needs.capitalize()}: this page runs no scripts; {what}.")
     if shown == "nothing" and data:
         return Output("result", body, f"Not shown here: {', '.join(sorted(map(str, data)))[:200]}.")

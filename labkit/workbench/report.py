@@ -24,7 +24,8 @@ from labkit.record.rundir import RunDir
 from labkit.workbench import document
 from labkit.workbench.document import Document
 from labkit.workbench.facts import Facts, facts_of, inside
-from labkit.workbench.looks import PAGE, page_parts
+from labkit.workbench.looks import PAGE, breakable, page_parts
+from labkit.workbench.wording import counted
 
 LARGEST_NOTEBOOK = 200 * 2**20
 
@@ -89,6 +90,7 @@ class ReportExporter(HTMLExporter):
     def _create_environment(self) -> Any:
         environment = super()._create_environment()
         environment.autoescape = True
+        environment.filters |= {"breakable": breakable, "counted": counted}
         environment.trim_blocks = environment.lstrip_blocks = True
         return environment
 

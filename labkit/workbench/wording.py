@@ -45,6 +45,24 @@ def number(value: object) -> str:
     return f"{value:.0f}" if isinstance(value, float) else short(value)
 
 
+def counted(count: int, what: str) -> str:
+    """Returns a number with what it counts, as many as there are.
+
+    >>> counted(1, "line"), counted(2000, "line"), counted(0, "byte")
+    ('1 line', '2,000 lines', '0 bytes')
+    """
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def cell_name(number: int, cell_id: object) -> str:
+    """Returns what a cell is called wherever a reader meets it: its place in the notebook, and its id.
+
+    >>> cell_name(13, "training-loop"), cell_name(13, None)
+    ('cell 13 (training-loop)', 'cell 13')
+    """
+    return f"cell {number} ({short(cell_id)})" if isinstance(cell_id, str) and cell_id else f"cell {number}"
+
+
 def short(value: object) -> str:
     """Returns any value as text of at most LONGEST_VALUE characters."""
     text = value if isinstance(value, str) else "" if value is None else repr(value)
@@ -53,6 +71,8 @@ def short(value: object) -> str:
 
 def detail(value: object) -> str:
     """Returns a value of the environment check as text, lists and mappings in a line."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, list):
         return short(", ".join(detail(item) for item in value))
     if isinstance(value, dict):
