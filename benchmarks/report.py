@@ -16,6 +16,7 @@ from nbconvert.exporters import HTMLExporter
 import labkit.workbench  # noqa: F401  before nbformat: keeps a slow import out
 from labkit.record.metrics import MetricsWriter
 from labkit.record.rundir import RunDir, create
+from labkit.record.summary import summarise
 from labkit.workbench import report
 
 CELLS = 30
@@ -46,7 +47,7 @@ def run_of(folder: Path, document: nbformat.NotebookNode) -> RunDir:
     for step in range(2000):
         writer.log(step, {"loss": 1 / (step + 1), "accuracy": step / 2000})
     writer.close()
-    run.summarise()
+    summarise(run)
     return run
 
 

@@ -21,6 +21,7 @@ _HOME = {
     "evaluate": "labkit.kernel.training",
     "figures": "labkit.kernel",
     "fingerprint": "labkit.kernel.determinism",
+    "last_run": "labkit.kernel.past",
     "layer_table": "labkit.kernel.layers",
     "loader": "labkit.kernel.data",
     "predict": "labkit.kernel.training",

@@ -15,6 +15,7 @@ from labkit.record.files import write_json
 from labkit.record.metrics import MetricsWriter
 from labkit.record.process import Process
 from labkit.record.rundir import RunDir, create
+from labkit.record.summary import summarise
 
 # The machine may be busy with other things: an example has no time limit of its own.
 quick = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
@@ -28,7 +29,7 @@ def made(runs: Path, name: str = "tiny", *, end: str | None = "finished", steps:
         for step in range(steps):
             writer.log(step, {"loss": 1 / (step + 1), "accuracy": step / steps})
         writer.close()
-        run.summarise()
+        summarise(run)
     if end is not None:
         write_json(run.exit, {"status": end, "reason": "", "duration_s": 1.5})
     return run

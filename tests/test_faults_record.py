@@ -22,6 +22,7 @@ from labkit.record.files import read_json, write_atomic, write_json
 from labkit.record.find import every
 from labkit.record.metrics import MetricsWriter, read
 from labkit.record.rundir import RunDir, create
+from labkit.record.summary import summarise
 
 STEPS = 200
 CALLS = ("open", "write", "fsync", "replace", "rename", "mkdir", "symlink")
@@ -84,7 +85,7 @@ def live(runs: Path) -> tuple[RunDir | None, MetricsWriter | None, dict[str, boo
             outcome["environment"] = wrote(write_json, run.environment, {"python": "3.11"})
             outcome["manifest"] = wrote(run.update_manifest, labels=["new"])
     writer.close()
-    run.summarise()
+    summarise(run)
     counts = {"written": writer.written, "refused": writer.refused, "lost": writer.lost}
     outcome["kernel"] = wrote(write_json, run.kernel, {"metrics": counts})
     outcome["exit"] = wrote(write_json, run.exit, {"status": "finished"})

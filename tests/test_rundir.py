@@ -18,6 +18,7 @@ from labkit.errors import FolderProblem, RunNotFound
 from labkit.record.files import read_json, write_json
 from labkit.record.find import every, find
 from labkit.record.rundir import ID, SCRATCH, RunDir, create, folder_name
+from labkit.record.summary import summarise
 
 
 @pytest.fixture
@@ -196,7 +197,7 @@ def test_a_damaged_manifest_is_named_and_never_replaced(runs: Path):
             run.read_manifest()
         with pytest.raises(FolderProblem):
             run.update_manifest(labels=["x"])
-        run.summarise()
+        summarise(run)
         assert run.manifest.read_bytes() == damage
 
 

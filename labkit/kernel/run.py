@@ -7,23 +7,24 @@ import logging
 import os
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labkit.errors import RunProblem
 from labkit.kernel import cells
+from labkit.kernel.byhand import ByHand, record
 from labkit.launch import capture, channel, signals
-from labkit.record import lab, provenance
-from labkit.record.files import iso, plain_json, read_json, write_atomic, write_json
+from labkit.record.expectations import parse
+from labkit.record.files import read_json, write_atomic, write_json
 from labkit.record.metrics import RESERVED, MetricsWriter, as_number
 from labkit.record.process import Process
-from labkit.record.rundir import SCRATCH, RunDir, create
-from labkit.record.status import HEARTBEAT_S, exit_record
+from labkit.record.rundir import RunDir
+from labkit.record.stated import Stated
+from labkit.record.summary import verdicts
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
 _current: Run | None = None
@@ -76,23 +77,23 @@ class Run:
         logger: A standard logger whose lines go to the log and to the notebook.
     """
 
-    def __init__(self, directory: RunDir, parameters: dict[str, Any], notebook: str, *, by_hand: bool) -> None:
+    def __init__(
+        self, directory: RunDir, parameters: dict[str, Any], notebook: str, by_hand: ByHand | None = None
+    ) -> None:
         from labkit.kernel.logs import run_logger
 
         self.directory = directory
         self.path = directory.path
         self.parameters = parameters
         self._by_hand = by_hand
-        self._lab = lab.root(Path.cwd())  # before a cell changes the working directory
-        self._began = time.time()
         self._metrics = MetricsWriter(directory.metrics)
         self._write = self._metrics.log
+        self._stated = Stated(directory.stated)
         self._figures_lost = 0
         self._refused: set[str] = set()  # names that have been warned about
         self._finished = False
         # Under `labkit run` whatever is printed is in the log already; by hand the run keeps its own lines.
-        self._log_file = directory.log.open("a", encoding="utf-8", buffering=1) if by_hand else None
-        write_log = self._log_file.write if self._log_file else None
+        write_log = by_hand.log.write if by_hand else None
         self.logger: logging.Logger = run_logger(Path(notebook).name, cells.current_cell, write_log=write_log)
         atexit.register(self.finish)
 
@@ -106,31 +107,14 @@ class Run:
         values = cells.values()
         declared = [name for name in facts.get("declared", []) if isinstance(name, str)]
         parameters = {name: values[name] for name in declared if name in values}
-        return cls(directory, parameters, facts.get("notebook", ""), by_hand=False)
+        return cls(directory, parameters, facts.get("notebook", ""))
 
     @classmethod
     def open(cls) -> Run:
         """Returns a new run of this process under `runs/.scratch/`."""
-        notebook = cells.notebook_path()
-        values = {name: value for name, value in cells.values().items() if name.isupper() and _is_plain(value)}
-        root = lab.root(notebook.parent)
-        manifest = {
-            "notebook": os.path.relpath(notebook, root),
-            "title": notebook.stem,
-            "kind": "scratch",
-            "parameters": plain_json(values),
-            "declared": list(values),
-            "author": provenance.author(notebook.parent),
-            "user": provenance.user(),
-            "host": Process.of(os.getpid()).host,
-        }
-        directory = create(lab.runs_folder(notebook.parent) / SCRATCH, notebook.stem, manifest)
-        began = time.time()
-        facts = {"process": Process.of(os.getpid()).facts(), "started": iso(began), "started_s": began}
-        write_json(directory.process, facts)
-        run = cls(directory, values, notebook.name, by_hand=True)
-        run.logger.info("recording in %s", directory.path)
-        threading.Thread(target=run._beat, name="labkit-heartbeat", daemon=True).start()
+        hand = ByHand()
+        run = cls(hand.directory, hand.parameters, hand.notebook.name, hand)
+        run.logger.info("recording in %s", run.path)
         return run
 
     def log(self, step: int, /, **metrics: float) -> None:
@@ -162,7 +146,7 @@ class Run:
             self.logger.warning("run.log: %s=%.60r %s (said once)", name, bad[name], problem, stacklevel=3)
 
     def figure(
-        self, name: str, data: Any, draw: Callable[[Any, Figure], object], *, size: tuple[float, float] = (8, 3.6)
+        self, name: str, data: Any, draw: Callable[[Any, Figure], object], *, size: tuple[float, float] | None = None
     ) -> Any:
         """Saves raw data, draws a figure from what was saved, keeps the picture beside it, and shows it.
 
@@ -171,7 +155,7 @@ class Run:
             data: A DataFrame or a mapping from names to arrays: `figures/NAME.csv` for columns of one length, else
                 `NAME.npz`.
             draw: Called with the data as read back and an empty matplotlib figure to draw on.
-            size: Width and height of the picture in inches.
+            size: Width and height of the picture in inches; by default those of all figures.
 
         Returns:
             The picture, for the notebook to show.
@@ -187,7 +171,7 @@ class Run:
         def drawn(folder: Path) -> bytes:
             folder.mkdir(exist_ok=True)
             saved = figures.save_data(folder / name, data)
-            picture = figures.picture(figures.load_data(saved), draw, size)
+            picture = figures.picture(figures.load_data(saved), draw, size or figures.SIZE)
             write_atomic(folder / f"{name}.png", picture)
             return picture
 
@@ -220,8 +204,8 @@ class Run:
         """Writes a bar's last state to the log, whose reader does not see the live ones."""
         if capture.current is not None:
             capture.current.write(capture.HIDDEN, text)
-        elif self._log_file is not None:
-            self._log_file.write(text)
+        elif self._by_hand is not None:
+            self._by_hand.log.write(text)
 
     def _write_progress(self, facts: dict[str, Any]) -> None:
         try:
@@ -229,13 +213,66 @@ class Run:
         except OSError:
             pass  # only the shell's live line looks at it
 
-    def _beat(self) -> None:
-        while not self._finished:
-            try:
-                self.directory.heartbeat.touch()
-            except OSError:
-                pass
-            time.sleep(HEARTBEAT_S)
+    def expect(self, text: str, condition: str, *, by_epoch: int | None = None) -> None:
+        """States a hypothesis, to be judged when the run is over: held, not held, or undecided.
+
+        >>> run.expect("exceeds 70 %", "test_accuracy > 0.70", by_epoch=20)
+
+        Said after the first metric it is marked so. Whatever the verdict, nothing is raised for it.
+
+        Args:
+            text: The hypothesis in words.
+            condition: Metric, comparison (`>`, `>=`, `<`, `<=`, `==`, `!=`) and number, of the metric's last value.
+            by_epoch: The metric must have met the condition at least once up to this epoch; epochs are the values
+                logged as `epoch`, else the steps.
+
+        Raises:
+            RunProblem: The condition is none.
+        """
+        try:
+            expected = parse(text, condition, by_epoch, late=self._metrics.written + self._metrics.waiting > 0)
+        except ValueError as error:
+            raise RunProblem(f"run.expect({text!r:.80}): {error}") from error
+        self._stated.expect(expected)
+
+    def conclude(self, text: str, condition: object, **evidence: object) -> None:
+        """States whether something holds that the last value of a metric cannot say.
+
+        >>> run.conclude("the gradients do not vanish", smallest > 1e-6, smallest=smallest)
+
+        Args:
+            text: The statement in words.
+            condition: Whether it holds; None where that cannot be said.
+            **evidence: What the answer was drawn from.
+        """
+        self._stated.conclude(text, condition, evidence)
+
+    def label(self, label: str) -> None:
+        """Marks the run, such as `stand-in` for data that stands in for the real one."""
+        self._stated.label(label)
+
+    def verdicts(self) -> pd.DataFrame:
+        """Returns a table of what was expected and concluded, judged as if the run ended now."""
+        import pandas as pd
+
+        rows = [one.facts() for one in verdicts(self.directory, state="finished")]
+        columns = ["text", "condition", "verdict", "value", "reason"]
+        return pd.DataFrame([{name: row[name] for name in columns} for row in rows], columns=columns)
+
+    def promote(self) -> str:
+        """Runs the saved notebook cleanly, in the background, and returns the name of that run.
+
+        What was tried by hand becomes a result only so: a fresh kernel, every cell once, in order. The run goes on when
+        this notebook is closed.
+
+        Raises:
+            RunProblem: The run is a clean one already, or the notebook has cells that ran but were not saved.
+        """
+        from labkit.kernel.promote import promote
+
+        if self._by_hand is None:
+            raise RunProblem("this run is clean already: there is nothing to promote")
+        return promote(self._by_hand, self.logger)
 
     def finish(self) -> None:
         """Closes the run: what waits is written and what was lost is counted. The kernel's end calls it too."""
@@ -244,42 +281,17 @@ class Run:
         self._finished = True
         atexit.unregister(self.finish)
         self._metrics.close()
+        self._stated.write()
         counts = {"written": self._metrics.written, "refused": self._metrics.refused, "lost": self._metrics.lost}
-        self._record(self.directory.kernel, {"metrics": counts, "figures": {"lost": self._figures_lost}})
-        if self._by_hand:  # else what surrounds the kernel does the rest
-            provenance.record_modules(self.directory.source, self._lab)
-            self.directory.summarise()
-            self._record_exit()
-        if self._log_file is not None:
-            self._log_file.close()
+        record(self.directory.kernel, {"metrics": counts, "figures": {"lost": self._figures_lost}} | self._lost())
+        if self._by_hand is not None:  # else what surrounds the kernel does the rest
+            self._by_hand.close()
 
-    def _record_exit(self) -> None:
-        """Writes what a supervisor would, for a run that has none."""
-        raised = getattr(sys, "last_value", None) if cells.shell() is None else None  # what ended a script
-        state, reason = ("failed", f"{type(raised).__name__}: {raised}") if raised is not None else ("finished", "")
-        if isinstance(raised, KeyboardInterrupt):
-            state, reason = "interrupted", "Ctrl-C"
-        if signals.requested():
-            state, reason = "interrupted", signals.requested()
-        facts = exit_record(state, reason, self._began, written_by="kernel")
-        self._record(self.directory.exit, facts)
-
-    def _record(self, path: Path, value: dict[str, Any]) -> None:
-        try:
-            write_json(path, value)
-        except OSError as error:
-            print(f"labkit: {path} could not be written: {error}", file=sys.stderr)
+    def _lost(self) -> dict[str, Any]:
+        return {"statements": {"lost": 1}} if self._stated.lost else {}
 
     def __repr__(self) -> str:
         return f"<Run {self.directory.name}>"
-
-
-def _is_plain(value: Any) -> bool:
-    try:
-        plain_json(value)
-    except TypeError:
-        return False
-    return True
 
 
 def _with_boundaries(iterable: Iterable[Any]) -> Iterator[Any]:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 144
-SIZE = (7.2, 4.0)  # inches: the width of a report's text at half the pixels
+SIZE = (8.0, 3.6)  # inches: the width of a report's text
 
 # Okabe and Ito's colours, which colour-blind readers tell apart, less the yellow: a white page swallows it.
 # Source: https://jfly.uni-koeln.de/color/

@@ -1,4 +1,4 @@
-"""An epoch of training, an evaluation, and a table of a model's layers: functions to read, not a trainer.
+"""An epoch of training, an evaluation, and predictions: functions to read, not a trainer.
 
 Results are means over samples, so that a smaller last batch counts less. Sums stay on the device until the
 end of the epoch: a step never waits for the GPU. A request to stop is acted on between two steps.

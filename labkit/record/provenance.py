@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from labkit import __version__
+from labkit.errors import FolderProblem
 from labkit.record.files import now, write_atomic, write_json
 from labkit.record.process import host
+from labkit.record.rundir import RunDir
 
 GIT_TIMEOUT_S = 2.0
 PATCH_LIMIT_BYTES = 4 * 2**20
@@ -165,6 +167,20 @@ def fingerprint_file(path: Path) -> str:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError:
         return ""
+
+
+def record_source(run: RunDir, folder: Path) -> None:
+    """Writes git state, changes and packages into the run; what cannot be written is left out."""
+    try:
+        write_atomic(run.requirements, "\n".join(packages()) + "\n", durable=False)
+        state = git_state(folder)
+        patch, missing = git_patch(folder) if state["dirty"] else (b"", "")
+        write_json(run.source / "git.json", state | {"problem": state["problem"] or missing}, durable=False)
+        if patch:
+            write_atomic(run.source / "changes.patch", patch, durable=False)
+        run.update_manifest(author=author(folder))
+    except (OSError, FolderProblem) as error:
+        print(f"labkit: the run's source state could not be recorded: {error}", file=sys.stderr)
 
 
 def record_modules(source: Path, lab: Path) -> None:

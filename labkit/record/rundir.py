@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from labkit.errors import FolderProblem
-from labkit.record import metrics
 from labkit.record.files import read_json, write_atomic, write_json
 
 FORMAT = 1
@@ -67,6 +66,16 @@ class RunDir:
     def metrics(self) -> Path:
         """One line a logged step."""
         return self.path / "metrics.jsonl"
+
+    @property
+    def stated(self) -> Path:
+        """What the notebook stated: expectations, conclusions, labels."""
+        return self.path / "stated.json"
+
+    @property
+    def journal(self) -> Path:
+        """One line a cell that was executed by hand."""
+        return self.path / "journal.jsonl"
 
     @property
     def log(self) -> Path:
@@ -157,16 +166,6 @@ class RunDir:
         """Replaces some keys of the manifest; those this version does not know are kept."""
         write_json(self.manifest, self._written_manifest() | changes)  # a damaged one is refused, not replaced
 
-    def summarise(self) -> None:
-        """Writes the summary of the metrics into the manifest; where that fails, readers make their own."""
-        found = metrics.read(self.metrics)
-        if not (found.rows or found.torn):
-            return  # none, or none that could be read just now
-        try:
-            self.update_manifest(summary=found.summary())
-        except (OSError, FolderProblem):
-            pass
-
 
 _BLANK: dict[str, Any] = {
     "format": FORMAT,
@@ -187,6 +186,7 @@ _BLANK: dict[str, Any] = {
     "kernel": "",
     "labels": [],
     "summary": {},
+    "verdicts": [],
 }
 
 

@@ -16,11 +16,12 @@ from typing import Any
 
 from labkit.errors import BadInput, WorkFailed
 from labkit.launch import channel, processes
-from labkit.record import provenance
-from labkit.record.files import read_json, write_atomic, write_json
+from labkit.record.files import read_json, write_json
 from labkit.record.process import descendants
+from labkit.record.provenance import record_source
 from labkit.record.rundir import RunDir
 from labkit.record.status import Status, exit_record, status
+from labkit.record.summary import summarise
 from labkit.workbench.job import Job, kernel_specs
 
 CLOSE_S = 600.0  # for exit hooks and threads of a kernel whose cells have all run
@@ -57,7 +58,7 @@ def execute(job: Job, progress: Progress | None = None) -> Status:
             _write_exit(run, "failed", f"no kernel could be started: {error}")
             return status(run)
         stops.reach(provisioner)
-        recorder = threading.Thread(target=record_source, args=(run, Path(job.notebook)), daemon=True)
+        recorder = threading.Thread(target=record_source, args=(run, Path(job.notebook).parent), daemon=True)
         recorder.start()
         try:
             try:
@@ -75,7 +76,7 @@ def execute(job: Job, progress: Progress | None = None) -> Status:
             _write_exit_for_supervisor(run, outcome, before)
     if not run.path.exists():
         raise WorkFailed(f"the run's directory {run.path} is gone: something deleted it while it ran, maybe a cell")
-    run.summarise()
+    summarise(run)
     return status(run)
 
 
@@ -126,20 +127,6 @@ def kernel_environment(run: RunDir) -> dict[str, str]:
     env.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     env.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # a debugger's warning would head every log
     return env | {channel.RUN: str(run.path)}
-
-
-def record_source(run: RunDir, path: Path) -> None:
-    """Writes git state, changes and packages into the run; what cannot be written is left out."""
-    try:
-        write_atomic(run.requirements, "\n".join(provenance.packages()) + "\n", durable=False)
-        state = provenance.git_state(path.parent)
-        patch, missing = provenance.git_patch(path.parent) if state["dirty"] else (b"", "")
-        write_json(run.source / "git.json", state | {"problem": state["problem"] or missing}, durable=False)
-        if patch:
-            write_atomic(run.source / "changes.patch", patch, durable=False)
-        run.update_manifest(author=provenance.author(path.parent))
-    except (OSError, BadInput) as error:
-        print(f"labkit: the run's source state could not be recorded: {error}", file=sys.stderr)
 
 
 def _run_cells(job: Job, manager: Any, progress: Progress) -> dict[str, Any]:
@@ -284,11 +271,16 @@ def detach(job: Job) -> int:
 
 
 def main(order: Path) -> int:
-    """Executes the job in a file and returns the exit status: the runner of a detached run."""
+    """Executes the job in a file, writes its report, and returns the exit status: the runner of a detached run."""
+    from labkit.workbench import reports
+
     facts = read_json(order)
     if facts is None:
         raise BadInput(f"{order} is no job")
-    return 0 if execute(Job(**facts)).state == "finished" else 1
+    job = Job(**facts)
+    ended = execute(job)
+    reports.write_of_run(job.directory)
+    return 0 if ended.state == "finished" else 1
 
 
 if __name__ == "__main__":

@@ -58,6 +58,7 @@ def prepare(
     grace_s: float = GRACE_S,
     runs: Path | None = None,
     command: list[str] | None = None,
+    promoted_from: str = "",
 ) -> Job:
     """Checks a request and makes the directory of its run.
 
@@ -89,6 +90,8 @@ def prepare(
         "labels": ["debug"] if effective.get("DEBUG") is True else [],
         "creator": Process.of(os.getpid()).facts(),
     }
+    if promoted_from:
+        manifest["promoted_from"] = promoted_from
     files: dict[str, bytes | str] = {
         "params.yaml": params.yaml_text(effective),
         "environment.json": dumps(provenance.basics(), pretty=True),

@@ -1,0 +1,123 @@
+"""A run that is worked on by hand, in JupyterLab or as a script: no supervisor watches it, its own process does."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from labkit.kernel import cells
+from labkit.kernel.journal import Journal, deviations, read_saved
+from labkit.launch import signals
+from labkit.record import lab, provenance
+from labkit.record.files import iso, plain_json, write_json
+from labkit.record.process import Process
+from labkit.record.rundir import SCRATCH, create
+from labkit.record.status import HEARTBEAT_S, exit_record
+from labkit.record.summary import summarise
+
+
+class ByHand:
+    """What labkit does around a run by hand: its directory, its sign of life, its journal, its end.
+
+    Attributes:
+        directory: The run's directory, under `runs/.scratch/`.
+        notebook: The notebook or the script.
+        parameters: The plain variables in upper case, at the start.
+    """
+
+    def __init__(self) -> None:
+        self.notebook = cells.notebook_path()
+        self.parameters = parameters_now()
+        self._lab = lab.root(self.notebook.parent)
+        self._began = time.time()
+        self.directory = create(lab.runs_folder(self.notebook.parent) / SCRATCH, self.notebook.stem, self._manifest())
+        process = Process.of(os.getpid()).facts()
+        facts = {"process": process, "started": iso(self._began), "started_s": self._began}
+        write_json(self.directory.process, facts)
+        self.journal = Journal(self.directory.journal)
+        self.log = self.directory.log.open("a", encoding="utf-8", buffering=1)
+        self._ended = threading.Event()
+        source = (self.directory, self.notebook.parent)
+        threading.Thread(target=provenance.record_source, args=source, name="labkit-source", daemon=True).start()
+        threading.Thread(target=self._beat, name="labkit-heartbeat", daemon=True).start()
+
+    def _manifest(self) -> dict[str, Any]:
+        return {
+            "notebook": os.path.relpath(self.notebook, self._lab),
+            "title": self.notebook.stem,
+            "kind": "scratch",
+            "parameters": plain_json(self.parameters),
+            "declared": list(self.parameters),
+            "labels": ["debug"] if self.parameters.get("DEBUG") is True else [],
+            "user": provenance.user(),
+            "host": Process.of(os.getpid()).host,
+        }
+
+    def _beat(self) -> None:
+        while not self._ended.is_set():
+            try:
+                self.directory.heartbeat.touch()
+            except OSError:
+                pass
+            self._ended.wait(HEARTBEAT_S)
+
+    def explored(self) -> list[str]:
+        """Returns in what the work differs from a clean run of the saved notebook."""
+        saved = read_saved(self.notebook)
+        if saved is None or not self.journal.entries:
+            return []
+        return deviations(self.journal.entries, saved, self.parameters, cells.values())
+
+    def close(self) -> None:
+        """Records how the run ended and what it came to."""
+        self._ended.set()
+        self.journal.close()
+        provenance.record_modules(self.directory.source, self._lab)
+        state, reason = _how_it_ended()
+        record(self.directory.exit, exit_record(state, reason, self._began, written_by="kernel"))
+        self._label()
+        summarise(self.directory)
+        self.log.close()
+
+    def _label(self) -> None:
+        reasons = self.explored()
+        if reasons:
+            try:
+                labels = self.directory.read_manifest()["labels"]
+                self.directory.update_manifest(labels=[*labels, "explored"], explored="; ".join(reasons))
+            except OSError as error:
+                print(f"labkit: the label `explored` could not be written: {error}", file=sys.stderr)
+
+
+def parameters_now() -> dict[str, Any]:
+    """Returns the notebook's plain variables in upper case."""
+    return {name: value for name, value in cells.values().items() if name.isupper() and _is_plain(value)}
+
+
+def _is_plain(value: Any) -> bool:
+    try:
+        plain_json(value)
+    except TypeError:
+        return False
+    return True
+
+
+def _how_it_ended() -> tuple[str, str]:
+    raised = getattr(sys, "last_value", None) if cells.shell() is None else None  # what ended a script
+    if signals.requested():
+        return "interrupted", signals.requested()
+    if isinstance(raised, KeyboardInterrupt):
+        return "interrupted", "Ctrl-C"
+    return ("failed", f"{type(raised).__name__}: {raised}") if raised is not None else ("finished", "")
+
+
+def record(path: Path, value: dict[str, Any]) -> None:
+    """Writes a record, or says that it could not be written."""
+    try:
+        write_json(path, value)
+    except OSError as error:
+        print(f"labkit: {path} could not be written: {error}", file=sys.stderr)

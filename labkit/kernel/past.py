@@ -1,0 +1,97 @@
+"""An earlier run, looked at from a notebook: what its cells logged is there after the tab or the server has gone."""
+
+from __future__ import annotations
+
+import os
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from labkit.errors import RunNotFound
+from labkit.kernel import cells
+from labkit.record import find, lab, metrics
+from labkit.record.files import read_json, read_regular
+from labkit.record.rundir import RunDir
+from labkit.record.status import Status, status
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TAIL_BYTES = 64 * 2**20
+SHOWN_LINES = 30
+
+
+def last_run(notebook: str | Path | None = None) -> PastRun:
+    """Returns the newest run of this notebook before the present one, by hand or not.
+
+    Args:
+        notebook: Another notebook.
+
+    Raises:
+        RunNotFound: There is none.
+    """
+    from labkit.kernel.run import current
+
+    path = Path(os.path.abspath(notebook)) if notebook is not None else cells.notebook_path()
+    root, present = lab.root(path.parent), current()
+    inside = os.path.relpath(path, root)
+    for run in reversed(find.every(lab.runs_folder(path.parent))):
+        if present is not None and run.path == present.path:
+            continue
+        if (read_json(run.manifest) or {}).get("notebook") == inside:
+            return PastRun(run)
+    raise RunNotFound(f"there is no earlier run of {inside} in {lab.runs_folder(path.parent)}")
+
+
+class PastRun:
+    """A run that another kernel, or an earlier `labkit.start()`, made.
+
+    Attributes:
+        path: Its directory.
+        parameters: Its parameters by name.
+    """
+
+    def __init__(self, directory: RunDir) -> None:
+        self.directory = directory
+        self.path = directory.path
+        self.parameters: dict[str, Any] = dict(directory.read_manifest()["parameters"])
+
+    @property
+    def name(self) -> str:
+        """The notebook's name and the run's id."""
+        return self.directory.name
+
+    @property
+    def status(self) -> Status:
+        """What became of it."""
+        return status(self.directory)
+
+    def metrics(self) -> pd.DataFrame:
+        """Returns what it logged: a row for each step in the order of steps, a column for each metric."""
+        import pandas as pd
+
+        columns = metrics.read(self.directory.metrics).columns
+        series = {
+            name: pd.Series(column.values, index=column.steps).groupby(level=0).last()
+            for name, column in columns.items()
+        }
+        return pd.DataFrame(series).rename_axis("step")
+
+    def log(self, lines: int | None = None) -> str:
+        """Returns what it printed, or the last lines of that."""
+        text = (read_regular(self.directory.log, TAIL_BYTES) or b"").decode("utf-8", "replace")
+        return text if lines is None else "\n".join(text.splitlines()[-lines:])
+
+    def _facts(self) -> list[str]:
+        found = self.status
+        last = metrics.last(self.directory.metrics)
+        numbers = ", ".join(f"{name} {value:.4g}" for name, value in last.items() if name not in ("step", "t"))
+        step = [f"step {last['step']}: {numbers}"] if last else []
+        return [f"{self.name}: {found.state}" + (f", {found.reason}" if found.reason else ""), *step, str(self.path)]
+
+    def __repr__(self) -> str:
+        return "\n".join([*self._facts(), "", self.log(SHOWN_LINES)])
+
+    def _repr_html_(self) -> str:
+        facts = "<br>".join(map(escape, self._facts()))
+        return f"<p>{facts}</p><pre>{escape(self.log(SHOWN_LINES))}</pre>"

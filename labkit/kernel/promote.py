@@ -1,0 +1,33 @@
+"""From work by hand to a result: the saved notebook, run cleanly in the background."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+
+from labkit.errors import RunProblem
+from labkit.kernel.byhand import ByHand
+from labkit.kernel.journal import read_saved, unsaved
+
+
+def promote(hand: ByHand, logger: logging.Logger) -> str:
+    """Starts a clean run of the notebook and returns its name; nothing here waits for its end.
+
+    Raises:
+        RunProblem: Cells ran that the notebook has not saved, or the run cannot be started.
+    """
+    saved = read_saved(hand.notebook)
+    if saved is None:
+        raise RunProblem(f"there is no notebook {hand.notebook} to run; save it first")
+    missing = unsaved(hand.journal.entries, saved)
+    if missing:
+        cells = ", ".join(missing[:5])
+        raise RunProblem(f"{cells} ran in a form that {hand.notebook.name} has not saved; save it first")
+    command = [sys.executable, "-m", "labkit.workbench.promote", str(hand.notebook), hand.directory.name]
+    asked = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    if asked.returncode:
+        raise RunProblem(asked.stderr.strip() or f"{' '.join(command)} ended with status {asked.returncode}")
+    name = asked.stdout.strip()
+    logger.info("running cleanly, in the background: %s (labkit log -f %s)", name, name[-6:])
+    return name

@@ -1,0 +1,64 @@
+"""What a notebook states about its run, beside what it logs: expectations, conclusions, labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from labkit.record.expectations import Expectation
+from labkit.record.files import write_json
+from labkit.record.metrics import as_number
+
+LONGEST = 300  # characters of a piece of evidence that is no number
+
+
+class Stated:
+    """One file, written anew with each statement; where the disk refuses it, the next statement brings it along.
+
+    Attributes:
+        lost: The file on disk lacks something.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._expectations: dict[tuple[str, str], Expectation] = {}
+        self._conclusions: dict[str, dict[str, Any]] = {}
+        self._labels: dict[str, None] = {}
+        self.lost = False
+
+    def expect(self, expected: Expectation) -> None:
+        """Adds an expectation; one that was stated before, by a cell that ran again, keeps its time."""
+        self._expectations.setdefault((expected.text, expected.condition), expected)
+        self.write()
+
+    def conclude(self, text: str, condition: Any, evidence: dict[str, Any]) -> None:
+        """Adds a conclusion; a later one with the same words replaces it."""
+        held = None if condition is None else bool(condition)
+        plain = {name: _plain(value) for name, value in evidence.items()}
+        self._conclusions[str(text)] = {"text": str(text), "held": held, "evidence": plain}
+        self.write()
+
+    def label(self, label: str) -> None:
+        """Adds a label."""
+        self._labels[str(label)] = None
+        self.write()
+
+    def write(self) -> None:
+        """Writes the file, where there is anything to write."""
+        facts = {
+            "expectations": [expected.facts() for expected in self._expectations.values()],
+            "conclusions": list(self._conclusions.values()),
+            "labels": list(self._labels),
+        }
+        if not any(facts.values()):
+            return
+        try:
+            write_json(self._path, facts)
+            self.lost = False
+        except OSError:
+            self.lost = True
+
+
+def _plain(value: Any) -> Any:
+    number = as_number(value)
+    return str(value)[:LONGEST] if number is None or isinstance(value, bool) else number

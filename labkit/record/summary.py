@@ -1,0 +1,62 @@
+"""What a run came to: the summary of its metrics and the verdicts on its expectations, kept in the manifest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from labkit.errors import FolderProblem
+from labkit.record import expectations, metrics
+from labkit.record.expectations import Verdict
+from labkit.record.files import read_json
+from labkit.record.rundir import RunDir
+from labkit.record.status import status
+
+
+def summarise(run: RunDir) -> None:
+    """Writes summary, verdicts and labels of a run that is over into its manifest.
+
+    Where that fails, readers make their own.
+    """
+    found = metrics.read(run.metrics)
+    try:
+        # A manifest that cannot be read just now is refused, not replaced.
+        labels = [*run.read_manifest()["labels"], *_stated_labels(run)]
+        judged = [one.facts() for one in verdicts(run, found)]
+        changes: dict[str, Any] = {"labels": list(dict.fromkeys(labels)), "verdicts": judged}
+        if found.rows or found.torn:  # else none, or none that could be read just now
+            changes["summary"] = found.summary()
+        run.update_manifest(**changes)
+    except (OSError, FolderProblem):
+        pass
+
+
+def labels_of(run: RunDir) -> list[str]:
+    """Returns the labels that a run was made with and those that its notebook added."""
+    return list(dict.fromkeys([*_labels(read_json(run.manifest)), *_stated_labels(run)]))
+
+
+def _stated_labels(run: RunDir) -> list[str]:
+    return _labels(read_json(run.stated))
+
+
+def _labels(record: dict[str, Any] | None) -> list[str]:
+    listed = (record or {}).get("labels")
+    return [label for label in listed if isinstance(label, str)] if isinstance(listed, list) else []
+
+
+def verdicts(run: RunDir, found: metrics.Metrics | None = None, state: str | None = None) -> list[Verdict]:
+    """Returns the verdicts on what a run's notebook expected and concluded, from the record as it is now.
+
+    Args:
+        run: The run.
+        found: Its metrics, where they have been read already.
+        state: What to take for its state; by default what it is.
+    """
+    stated = read_json(run.stated)
+    if stated is None:
+        return []
+    expected = expectations.read_facts(stated.get("expectations"))
+    found = metrics.read(run.metrics) if found is None and expected else found or metrics.Metrics()
+    state, marks = state or status(run).state, labels_of(run)
+    judged = [expectations.judge(one, found, state, marks) for one in expected]
+    return judged + expectations.concluded(stated.get("conclusions"), marks)
