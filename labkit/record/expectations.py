@@ -9,7 +9,7 @@ import math
 import operator
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from labkit.record.metrics import Column, Metrics
@@ -115,11 +115,11 @@ class Verdict:
     value: float | None = None
     reason: str = ""
     late: bool = False
-    evidence: tuple[tuple[str, str], ...] = ()
+    evidence: dict[str, Any] = field(default_factory=dict)
 
     def facts(self) -> dict[str, Any]:
         """Returns what a record and a program get."""
-        return asdict(self) | {"evidence": dict(self.evidence)}
+        return asdict(self)
 
 
 def judge(expected: Expectation, metrics: Metrics, state: str, labels: Sequence[str]) -> Verdict:
@@ -178,10 +178,9 @@ def concluded(record: Any, labels: Sequence[str]) -> list[Verdict]:
             continue
         held = facts.get("held")
         verdict = "held" if held is True else "not held" if held is False else "undecided"
-        evidence = facts.get("evidence")
-        pairs = tuple((str(name), str(value)) for name, value in evidence.items()) if isinstance(evidence, dict) else ()
+        evidence = facts.get("evidence") if isinstance(facts.get("evidence"), dict) else {}
         text = str(facts.get("text", ""))
-        found.append(Verdict(text, "", "undecided" if doubts else verdict, None, doubts, False, pairs))
+        found.append(Verdict(text, "", "undecided" if doubts else verdict, None, doubts, False, evidence))
     return found
 
 
