@@ -85,6 +85,7 @@ files_option = click.option(
     help="Seconds from a stop to the kill.",
 )
 @click.option("--report/--no-report", default=True, help="Write the run's report.html; default: yes.")
+@click.option("--strict", is_flag=True, help="Exit with status 1 unless every expectation held.")
 @runs_option
 @json_option
 @click.pass_context
@@ -97,6 +98,7 @@ def run(
     timeout_s: float | None,
     grace_s: float,
     report: bool,
+    strict: bool,
     runs: Path | None,
     as_json: bool,
 ) -> None:
@@ -108,6 +110,7 @@ def run(
 
     The last line printed is the run's directory. Ctrl-C stops at the next step; a second one at once.
     """
+    from labkit.record import summary
     from labkit.workbench import execute, job, terminal
 
     prepared = job.prepare(
@@ -128,7 +131,8 @@ def run(
         terminal.print_json(terminal.facts(prepared.directory))
     else:
         terminal.print_end(prepared.directory, ended)
-    ctx.exit(exit_status(ended.state, (ended.exit or {}).get("stop")))
+    status = exit_status(ended.state, (ended.exit or {}).get("stop"))
+    ctx.exit(status or int(strict and not summary.all_held(prepared.directory)))
 
 
 def given(parameters: tuple[str, ...], files: tuple[Path, ...]) -> dict[str, Any]:

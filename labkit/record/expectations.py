@@ -178,7 +178,8 @@ def concluded(record: Any, labels: Sequence[str]) -> list[Verdict]:
             continue
         held = facts.get("held")
         verdict = "held" if held is True else "not held" if held is False else "undecided"
-        evidence = facts.get("evidence") if isinstance(facts.get("evidence"), dict) else {}
+        evidence = facts.get("evidence")
+        evidence = evidence if isinstance(evidence, dict) else {}
         text = str(facts.get("text", ""))
         found.append(Verdict(text, "", "undecided" if doubts else verdict, None, doubts, False, evidence))
     return found

@@ -30,6 +30,11 @@ def summarise(run: RunDir) -> None:
         pass
 
 
+def all_held(run: RunDir) -> bool:
+    """Tells whether everything that a run's notebook expected and concluded held."""
+    return all(one.verdict == "held" for one in verdicts(run))
+
+
 def labels_of(run: RunDir) -> list[str]:
     """Returns the labels that a run was made with and those that its notebook added."""
     return list(dict.fromkeys([*_labels(read_json(run.manifest)), *_stated_labels(run)]))
@@ -42,6 +47,19 @@ def _stated_labels(run: RunDir) -> list[str]:
 def _labels(record: dict[str, Any] | None) -> list[str]:
     listed = (record or {}).get("labels")
     return [label for label in listed if isinstance(label, str)] if isinstance(listed, list) else []
+
+
+def kept_verdicts(run: RunDir, manifest: dict[str, Any]) -> list[Verdict]:
+    """Returns the verdicts in a manifest; of a run that has none yet, those of the moment."""
+    found = []
+    for facts in manifest.get("verdicts") or []:
+        try:
+            one = Verdict(**facts)
+        except TypeError:
+            continue
+        if one.verdict in expectations.VERDICTS:
+            found.append(one)
+    return found or verdicts(run)
 
 
 def verdicts(run: RunDir, found: metrics.Metrics | None = None, state: str | None = None) -> list[Verdict]:

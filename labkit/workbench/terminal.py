@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from labkit.errors import FolderProblem, RunNotFound
 from labkit.record import metrics
+from labkit.record.expectations import Verdict, counted
 from labkit.record.files import dumps, read_json
 from labkit.record.find import every
 from labkit.record.rundir import SCRATCH, RunDir, folder_name
 from labkit.record.status import status
+from labkit.record.summary import kept_verdicts
 from labkit.workbench.wording import duration, number
 
 if TYPE_CHECKING:
@@ -38,8 +40,8 @@ COLOURS = {
     "interrupted": "yellow",
     "unknown": "magenta",
 }
-COLUMNS = ("notebook", "id", "status", "started", "took", "metrics", "given")
-DROPPED_FIRST = ("given", "took", "started", "metrics")
+COLUMNS = ("notebook", "id", "status", "started", "took", "metrics", "verdicts", "given")
+DROPPED_FIRST = ("given", "took", "started", "verdicts", "metrics")
 
 
 def print_json(value: Any) -> None:
@@ -100,9 +102,27 @@ def print_end(run: RunDir, ended: Status) -> None:
     numbers = main_metrics({name: entry.get("last") for name, entry in _entries(_summary(run)).items()})
     if numbers:
         console.print(numbers, markup=False)
+    for line in verdict_lines(run):
+        console.print(line, markup=False)
     if ended.state == "failed":
         console.print(f"see: labkit log {shlex.quote(os.path.relpath(run.path))}", markup=False)
     print(run.path)
+
+
+def verdict_lines(run: RunDir) -> list[str]:
+    """Returns a line for each expectation and conclusion of a run: verdict, words, condition, value."""
+    try:
+        manifest = run.read_manifest()
+    except FolderProblem:
+        manifest = {}
+    return [printable(_verdict_line(one)) for one in kept_verdicts(run, manifest)]
+
+
+def _verdict_line(one: Verdict) -> str:
+    condition = f" ({one.condition}" + (f"; it was {number(one.value)})" if one.value is not None else ")")
+    late = "; stated after the first metric" if one.late else ""
+    reason = f": {one.reason}" if one.reason else ""
+    return f"{one.verdict:<9}  {one.text}{condition if one.condition else ''}{reason}{late}"
 
 
 def facts(run: RunDir) -> dict[str, Any]:
@@ -124,6 +144,7 @@ def facts(run: RunDir) -> dict[str, Any]:
         "reason": found.reason,
         "duration_s": found.duration_s,
         "summary": summary,
+        "verdicts": [one.facts() for one in kept_verdicts(run, manifest)],
         "exit": found.exit,
         "left": list(found.left),
         "counts": read_json(run.kernel),
@@ -174,6 +195,7 @@ def _row(run: RunDir) -> dict[str, Any]:
         "given": manifest.get("given", {}),
         "labels": [*manifest.get("labels", []), *(["scratch"] if SCRATCH in run.path.parts else [])],
         "metrics": _last_values(run, manifest),
+        "verdicts": counted(kept_verdicts(run, manifest)),
     }
 
 
@@ -247,6 +269,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         local_time(row["created"]),
         duration(row["duration_s"]),
         main_metrics(row["metrics"], 2),
+        row["verdicts"],
         given,
     )
     return tuple(printable(text) for text in texts)
@@ -276,6 +299,10 @@ def print_facts(found: dict[str, Any]) -> None:
         if text:
             click.echo(f"{name:<11} {printable(text)}")
     _print_metrics(found["summary"])
+    if found["verdicts"]:
+        print()
+        for facts in found["verdicts"]:
+            click.echo(printable(_verdict_line(Verdict(**facts))))
 
 
 def _described(found: dict[str, Any]) -> dict[str, str]:
