@@ -1,0 +1,155 @@
+"""Working by hand in a kernel: each start is a run, the journal says what ran, and only a clean run is a result."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jupyter_client.manager import KernelManager
+from running import wait_for
+from tiny import parameters, plain_environment, write
+
+from labkit.record.find import every
+from labkit.record.rundir import RunDir
+from labkit.record.status import status
+
+pytestmark = pytest.mark.slow
+
+CELLS = {
+    "cell-1": "LR: float = 0.5  # step size",
+    "cell-2": "import labkit\nrun = labkit.start()\nrun.expect('low', 'loss < 0.3')",
+    "cell-3": "for step in range(4):\n    run.log(step, loss=LR / (step + 1))",
+    "cell-4": "run.logger.info('half way')",
+    "cell-5": "run.conclude('it went down', True)\nrun.verdicts()",
+}
+
+
+class Hand:
+    """A kernel as JupyterLab starts it for a notebook, and a person who runs cells."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.kernel = KernelManager(kernel_name="python3")
+        self.kernel.start_kernel(env=plain_environment(JPY_SESSION_NAME=str(path)), cwd=str(path.parent))
+        self.client = self.kernel.blocking_client()
+        self.client.start_channels()
+        self.client.wait_for_ready(timeout=60)
+
+    def run(self, *names: str, **sources: str) -> str:
+        """Runs cells as they are saved, or as they are edited; returns what the last one showed."""
+        saved = {cell["id"]: "".join(cell["source"]) for cell in json.loads(self.path.read_text())["cells"]}
+        shown = ""
+        for name in names:
+            self.client.session.metadata = {"cellId": name}
+            shown = self.ask(sources.get(name.replace("-", "_"), saved.get(name, "")))
+        return shown
+
+    def ask(self, code: str) -> str:
+        found: list[str] = []
+
+        def note(message: dict[str, Any]) -> None:
+            content = message["content"]
+            found.append(content.get("text") or content.get("data", {}).get("text/plain") or "")
+            found.append("".join(content.get("traceback", "")))
+
+        self.client.execute_interactive(code, output_hook=note, timeout=60)
+        return "".join(found)
+
+    def close(self) -> None:
+        if self.client is not None:
+            if self.kernel.has_kernel:
+                self.kernel.shutdown_kernel()
+            self.client.stop_channels()
+            self.client = None
+
+
+@pytest.fixture
+def hand(lab: Path) -> Iterator[Hand]:
+    first, *rest = CELLS.values()
+    person = Hand(write(lab / "notebooks" / "tries.ipynb", parameters(first), *rest))
+    yield person
+    person.close()
+
+
+def runs(lab: Path) -> list[RunDir]:
+    return every(lab / "runs")
+
+
+def test_every_cell_in_order_is_recorded_like_a_batch_run_and_not_called_explored(lab: Path, hand: Hand) -> None:
+    hand.run(*CELLS)
+    hand.close()
+    (run,) = runs(lab)
+    manifest = run.read_manifest()
+    assert (manifest["kind"], manifest["labels"], manifest["parameters"]) == ("scratch", [], {"LR": 0.5})
+    assert status(run).state == "finished"
+    assert [(one["text"], one["verdict"]) for one in manifest["verdicts"]] == [
+        ("low", "held"),
+        ("it went down", "held"),
+    ]
+    journal = [json.loads(line) for line in run.journal.read_bytes().splitlines()]
+    assert [(line["order"], line["cell"], line["ok"]) for line in journal] == [
+        (number, name, True) for number, name in enumerate(list(CELLS)[1:], 1)
+    ]
+    assert "tries.ipynb cell-4" in run.log.read_text()
+    assert run.requirements.stat().st_size
+
+
+def test_starting_again_closes_one_run_and_opens_the_next(lab: Path, hand: Hand) -> None:
+    hand.run("cell-1", "cell-2", "cell-3")
+    hand.run("cell-1", "cell-2", "cell-3", cell_1="LR: float = 0.25")
+    first, second = runs(lab)
+    assert (status(first).state, status(second).state) == ("finished", "running")
+    assert [run.read_manifest()["parameters"]["LR"] for run in (first, second)] == [0.5, 0.25]
+
+
+def test_cells_out_of_order_make_an_explored_run_that_decides_nothing(lab: Path, hand: Hand) -> None:
+    hand.run("cell-1", "cell-2", "cell-4", "cell-3")
+    hand.close()
+    (run,) = runs(lab)
+    manifest = run.read_manifest()
+    assert (manifest["labels"], manifest["explored"]) == (["explored"], "cells 2, 4, 3")
+    assert manifest["verdicts"][0]["verdict"] == "undecided"
+
+
+def test_a_cell_that_was_edited_after_it_ran_makes_an_explored_run(lab: Path, hand: Hand) -> None:
+    hand.run("cell-1", "cell-2", "cell-3")
+    time.sleep(0.05)
+    hand.path.write_text(hand.path.read_text().replace("range(4)", "range(40)"))
+    hand.close()
+    assert runs(lab)[0].read_manifest()["explored"] == "cell-3 edited after it ran"
+
+
+def test_what_was_logged_is_there_in_the_next_kernel(lab: Path, hand: Hand) -> None:
+    hand.run("cell-1", "cell-2", "cell-3", "cell-4")
+    hand.kernel.shutdown_kernel(now=True)  # as when the server goes away
+    again = Hand(hand.path)
+    try:
+        shown = again.ask("import labkit\nlabkit.last_run()")
+        assert "half way" in shown and "loss 0.125" in shown
+        assert again.ask("list(labkit.last_run().metrics().loss)").endswith("[0.5, 0.25, 0.16666666666666666, 0.125]")
+        again.run("cell-1", "cell-2")
+        assert again.ask("labkit.last_run().name != run.directory.name") == "True"
+    finally:
+        again.close()
+
+
+def test_promoting_runs_the_saved_notebook_cleanly_and_outlives_the_kernel(lab: Path, hand: Hand) -> None:
+    hand.run("cell-1", "cell-2", "cell-4", "cell-3")
+    name = hand.ask("print(run.promote())").split()[-1]
+    hand.close()
+    run = RunDir(lab / "runs" / name)
+    wait_for(lambda: run.report.exists() and status(run).is_over)
+    manifest = run.read_manifest()
+    assert (status(run).state, manifest["labels"], manifest["kind"]) == ("finished", [], "run")
+    assert manifest["promoted_from"] == runs(lab)[0].name
+    assert manifest["verdicts"][0]["verdict"] == "held"
+
+
+def test_cells_that_were_not_saved_cannot_be_promoted(lab: Path, hand: Hand) -> None:
+    hand.run("cell-1", "cell-2", "cell-3", cell_3="run.log(0, loss=0.0)")
+    assert "cell-3 ran in a form that tries.ipynb has not saved; save it first" in hand.ask("run.promote()")
+    assert len(runs(lab)) == 1
