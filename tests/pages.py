@@ -52,8 +52,8 @@ def prose(text: str, **more: Any) -> dict[str, Any]:
     return {"cell_type": "markdown", "metadata": {}, "source": text, **more}
 
 
-def code(text: str, *outputs: dict[str, Any]) -> dict[str, Any]:
-    return {"cell_type": "code", "metadata": {}, "execution_count": 1, "source": text, "outputs": list(outputs)}
+def code(text: str, *outputs: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"cell_type": "code", "metadata": {}, "execution_count": 1, "source": text, "outputs": list(outputs), **more}
 
 
 def shown(**data: Any) -> dict[str, Any]:
@@ -73,6 +73,32 @@ def stream(text: str, name: str = "stdout") -> dict[str, Any]:
 def notebook(*cells: dict[str, Any], **metadata: Any) -> dict[str, Any]:
     about = {"language_info": {"name": "python"}, **metadata}
     return {"nbformat": 4, "nbformat_minor": 4, "metadata": about, "cells": list(cells)}
+
+
+TRACEBACK = (
+    "\x1b[31m" + "-" * 75 + "\x1b[39m",
+    "\x1b[31mValueError\x1b[39m                                Traceback (most recent call last)",
+    "\x1b[36mCell\x1b[39m\x1b[36m \x1b[39m\x1b[32mIn[2]\x1b[39m\x1b[32m, line 1\x1b[39m\n\x1b[32m----> 1\x1b[39m train()",
+    "\x1b[36mCell\x1b[39m\x1b[36m \x1b[39m\x1b[32mIn[1]\x1b[39m\x1b[32m, line 9\x1b[39m, in \x1b[36mtrain\x1b[39m\x1b[34m()\x1b[39m",
+    "Cell In[7], line 4: \x1b[43mcolumns\x1b[49m " + "of_a_long_line " * 20,
+    "\x1b[31mValueError\x1b[39m: no digits",
+)
+
+
+def failed_run(folder: Path, state: str = "failed", **pieces: Any) -> RunDir:
+    """A run that ended in its third cell, `train`, and did not come to the fourth."""
+    error = {"output_type": "error", "ename": "ValueError", "evalue": "no digits", "traceback": list(TRACEBACK)}
+    cells = [
+        prose("# Digits"),
+        code("def train(): ...", id="define"),
+        code("train()", stream("a long line of the log " * 12 + "x" * 300), error, id="train", execution_count=2),
+        code("print(1)", id="last", execution_count=None, metadata={"papermill": {"status": "pending"}}),
+    ]
+    ended: dict[str, Any] = {"status": state, "reason": "stopped by SIGINT", "error": None}
+    if state == "failed":
+        ended["reason"] = "cell 3 (train) raised ValueError: no digits"
+        ended["error"] = {"cell": 3, "cell_id": "train", "ename": "ValueError", "evalue": "no digits"}
+    return make_run(folder, notebook(*cells), ended=ended, **pieces)
 
 
 def make_run(

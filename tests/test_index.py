@@ -34,6 +34,15 @@ def test_the_list_says_of_each_report_what_it_says_of_itself(tmp_path: Path) -> 
     assert page.count("<tr>") == 2
 
 
+def test_the_list_marks_what_is_no_result(tmp_path: Path) -> None:
+    run = pages.make_run(tmp_path, manifest={"labels": ["debug"]})
+    write_report(run, tmp_path / "a.html")
+    write_report(pages.failed_run(tmp_path / "failed"), tmp_path / "b.html")
+    write_report(pages.make_run(tmp_path / "good"), tmp_path / "c.html")
+    assert [row.state for row in rows(tmp_path)] == ["finished, debug", "failed", "finished"]
+    assert render(rows(tmp_path)).count('unfinished">') == 2
+
+
 def test_a_list_that_is_up_to_date_is_left_alone(tmp_path: Path) -> None:
     assert write_index(tmp_path)
     assert not write_index(tmp_path)

@@ -26,6 +26,7 @@ from labkit.workbench import document, sanitise
 from labkit.workbench.console import console
 from labkit.workbench.curves import BUCKETS, curve, thinned
 from labkit.workbench.facts import Facts
+from labkit.workbench.looks import LONGEST_WORD, breakable
 from labkit.workbench.report import ReportExporter, render, write_report
 
 OWN_TAGS = frozenset("html head meta title style body header nav main section footer button script wbr".split())
@@ -110,6 +111,7 @@ def test_the_first_screen_says_what_a_hurried_reader_needs(tmp_path: Path) -> No
         ({"manifest": {"labels": ["explored"]}}, (), "Explored by hand"),
         ({"git": {"dirty": True}}, (), "not committed"),
         ({"counted": {"metrics": {"written": 5, "refused": 0, "lost": 7}}}, (), "7 metric records were lost"),
+        ({"counted": {"metrics": {"lost": 1}, "log": {"refused": 1}}}, (), "1 metric record was lost; 1 printed byte was not accepted."),
         ({"metrics": '{"step": 1, "loss": 1.0}\n{"step": 2, "lo\n'}, (), "1 line of metrics could not be read"),
         ({}, ("the notebook changed", "module labdata changed"), "the notebook changed; module labdata changed"),
     ],
@@ -120,6 +122,103 @@ def test_a_band_says_what_to_know_before_any_number(
     page = render(make_run(tmp_path, **pieces), stale=stale)
     bands = re.findall(r'<p class="band (?:bad|warn|info)" role="status">(.*?)</p>', page, re.DOTALL)
     assert any(said in unescape(band) for band in bands), bands
+
+
+def test_the_status_line_the_margin_and_the_traceback_name_a_cell_alike(tmp_path: Path) -> None:
+    page = render(pages.failed_run(tmp_path))
+    assert 'This run failed. <a href="#cell-3">Cell 3 (train)</a> raised ValueError' in page
+    assert '<section class="cell failed" id="cell-3">' in page
+    assert '<span class="place">cell 3 (train), 1 line</span>' in page
+    assert "cell 3 (train), line 1" in text_of(page)
+    assert "cell 2 (define), line 9, in train()" in text_of(page)
+    assert re.findall(r"In ?\[\d+\]", text_of(page)) == ["In[7]"], "no cell of the page has that count"
+
+
+def test_a_count_that_two_cells_have_names_neither(tmp_path: Path) -> None:
+    error = {"output_type": "error", "ename": "E", "evalue": "", "traceback": ["Cell In[1], line 1"]}
+    assert "Cell In[1], line 1" in text_of(render(make_run(tmp_path, notebook(code("1"), code("2", error)))))
+
+
+def test_the_status_line_of_an_interrupted_run_leads_to_the_cell_that_was_stopped(tmp_path: Path) -> None:
+    page = render(pages.failed_run(tmp_path, "interrupted"))
+    assert 'This run was interrupted. Stopped by SIGINT, in <a href="#cell-3">cell 3 (train)</a>.' in page
+
+
+def test_a_status_line_leads_nowhere_when_the_cell_is_not_on_the_page(tmp_path: Path) -> None:
+    run = pages.failed_run(tmp_path)
+    run.notebook.unlink()
+    assert "Cell 3 (train) raised" in render(run)
+    assert 'href="#cell' not in render(run)
+
+
+def test_only_the_cell_that_failed_shows_its_code_at_once_and_those_after_it_say_that_they_did_not_run(
+    tmp_path: Path,
+) -> None:
+    page = render(pages.failed_run(tmp_path))
+    assert re.findall(r'<details class="code"( open|)>', page) == ["", " open", ""]
+    assert '<span class="place">cell 4 (last), 1 line, not run</span>' in page
+    assert page.count("not run</span>") == 1
+
+
+def test_a_conclusion_that_a_run_did_not_reach_is_marked(tmp_path: Path) -> None:
+    content = notebook(prose("# D\n\n## Conclusion\n\nIt works."))
+    assert "this run did not finish" not in text_of(render(make_run(tmp_path / "a", content)))
+    ended = {"status": "killed", "reason": "by signal 9"}
+    assert "Conclusion (as the notebook has it; this run did not finish)" in text_of(
+        render(make_run(tmp_path / "b", content, ended=ended))
+    )
+
+
+@pytest.mark.parametrize(("lines", "said"), [(1, "1 line"), (2, "2 lines"), (1500, "1,500 lines")])
+def test_lines_of_code_are_counted_in_words(tmp_path: Path, lines: int, said: str) -> None:
+    page = render(make_run(tmp_path, notebook(code("x\n" * lines))))
+    assert f'<span class="place">cell 1, {said}</span>' in page
+
+
+@pytest.mark.parametrize(("cores", "said"), [(1, "model, 1 core"), (8, "model, 8 cores")])
+def test_one_core_is_no_cores(tmp_path: Path, cores: int, said: str) -> None:
+    assert f"<dd>{said}</dd>" in render(make_run(tmp_path, environment={"cores": cores}))
+
+
+def test_metrics_beyond_the_table_are_counted(tmp_path: Path) -> None:
+    for count, said in ((201, "1 more metric is in metrics.jsonl."), (203, "3 more metrics are in metrics.jsonl.")):
+        line = json.dumps({"step": 1, **{f"m{number}": 1.0 for number in range(count)}})
+        assert said in text_of(render(make_run(tmp_path / str(count), metrics=line + "\n")))
+
+
+def test_a_run_without_metrics_says_so(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    run.metrics.unlink()
+    assert "No metrics were logged." in text_of(render(run))
+    page, _ = ReportExporter().from_notebook_node(nbformat.from_dict(notebook(code("1"))))
+    assert "No metrics" not in page, "there was no run"
+
+
+def test_no_column_stands_empty_where_no_metric_has_a_course(tmp_path: Path) -> None:
+    assert "Course" not in text_of(render(make_run(tmp_path / "one")))
+    three = "".join(f'{{"step": {step}, "loss": {step}}}\n' for step in range(3))
+    assert "Course" in text_of(render(make_run(tmp_path / "three", metrics=three)))
+
+
+def test_every_time_on_a_page_names_its_zone(tmp_path: Path) -> None:
+    times = {"time": "2026-11-21T10:20:00.123Z"}
+    run = make_run(tmp_path, manifest={"created": "2026-11-21T12:15:00+02:00"}, environment=times)
+    assert re.findall(r"\d\d:\d\d\b.{4}", text_of(render(run))) == ["10:15 UTC", "10:20 UTC"]
+
+
+def test_the_environment_is_told_in_words(tmp_path: Path) -> None:
+    known = {"cuda_usable": False, "memory_gib": 23.5, "determinism": {"hash_seed": "0", "deterministic": True}}
+    page = render(make_run(tmp_path, environment=known))
+    for name, value in (("CUDA usable", "no"), ("memory, GiB", "23.5"), ("determinism: PYTHONHASHSEED", "0")):
+        assert f'<th scope="row">{name}</th><td>{value}</td>' in page
+
+
+@given(st.text(st.sampled_from("abc_./-<&\n "), max_size=200))
+def test_a_long_name_can_break_and_stays_as_it_is(name: str) -> None:
+    made = breakable(name)
+    assert unescape(made.replace("<wbr>", "")) == name
+    assert "<" not in made.replace("<wbr>", "")
+    assert all(len(unescape(part)) <= LONGEST_WORD + 3 for part in made.split("<wbr>"))
 
 
 @pytest.mark.parametrize(
