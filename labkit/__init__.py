@@ -28,6 +28,7 @@ _HOME = {
     "seed": "labkit.kernel.determinism",
     "start": "labkit.kernel.run",
     "train_one_epoch": "labkit.kernel.training",
+    "vanishing_layers": "labkit.kernel.gradients",
 }
 
 __all__ = sorted(_HOME)

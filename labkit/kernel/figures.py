@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from labkit.errors import RunProblem
+from labkit.kernel.gradients import gradient_flow, gradient_flow_data
 from labkit.kernel.rawdata import load_data, save_data
 from labkit.kernel.style import COLOURS, SIZE, picture, shown
 
@@ -27,6 +28,8 @@ __all__ = [
     "class_distribution_data",
     "confusion_data",
     "confusion_matrix",
+    "gradient_flow",
+    "gradient_flow_data",
     "image_grid",
     "learning_curves",
     "learning_data",
