@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import labkit.workbench  # noqa: F401  (first of all: it keeps nbformat from loading what takes a second)
 
@@ -24,6 +25,10 @@ BROWSER_OPTIONS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+
+# The machine may be busy with other things: an example has no time limit of its own.
+settings.register_profile("labkit", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("labkit")
 
 
 def pytest_configure() -> None:
@@ -87,7 +92,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", folder], check=True)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def browser() -> Iterator[object]:
     """A headless Chromium, as playwright's Browser; mark the test `browser`."""
     from playwright.sync_api import sync_playwright

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 
 from labkit.record.files import write_json
 from labkit.record.metrics import MetricsWriter
@@ -17,8 +17,7 @@ from labkit.record.process import Process
 from labkit.record.rundir import RunDir, create
 from labkit.record.summary import summarise
 
-# The machine may be busy with other things: an example has no time limit of its own.
-quick = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+quick = settings(max_examples=60)
 
 
 def made(runs: Path, name: str = "tiny", *, end: str | None = "finished", steps: int = 0, **manifest: Any) -> RunDir:

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
+from records import quick
 
 from labkit.errors import RunProblem
 from labkit.kernel import figures
@@ -38,6 +39,7 @@ def same_bits(a, b):
     return a.shape == b.shape and ((a.view(np.int64) == b.view(np.int64)) | both_nan).all()
 
 
+@quick
 @given(data=st.fixed_dictionaries(COLUMNS), as_frame=st.booleans())
 def test_a_table_reads_back_to_the_same_values(tmp_path_factory, data, as_frame):
     folder = tmp_path_factory.mktemp("t")
@@ -73,6 +75,7 @@ def test_awkward_columns_keep_their_kind(tmp_path, column):
     assert repr(values) == repr(column)
 
 
+@quick
 @given(
     array=hnp.arrays(
         st.sampled_from(["f4", "f8", "i4", "u1", "?", "c8", "U3"]), hnp.array_shapes(min_dims=0, min_side=0)

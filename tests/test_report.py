@@ -14,7 +14,7 @@ from pathlib import Path
 import nbformat
 import pages
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from markupsafe import Markup
 from pages import code, make_run, notebook, prose, shown, stream
@@ -67,7 +67,7 @@ def test_a_page_in_which_every_text_attacks_is_inert(tmp_path: Path) -> None:
 
 
 @given(st.lists(MARKUP, min_size=9, max_size=9))
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20)
 def test_arbitrary_text_in_every_field_brings_no_tag_beyond_the_lists(texts: list[str]) -> None:
     a, b, c, d, e, f, g, h, i = texts
     content = notebook(
