@@ -38,9 +38,8 @@ def build_editable(folder, config_settings=None, metadata_directory=None):
 """
 
 
-@pytest.fixture
-def small_lab(lab: Path) -> Path:
-    (lab / "labkit").mkdir()
+def make_small(lab: Path) -> Path:
+    (lab / "labkit").mkdir(parents=True)
     (lab / "labkit" / "__init__.py").touch()
     (lab / "backend.py").write_text(BACKEND)
     (lab / "pyproject.toml").write_text(
@@ -54,9 +53,24 @@ def small_lab(lab: Path) -> Path:
     return lab
 
 
-def make(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+@pytest.fixture
+def small_lab(lab: Path) -> Path:
+    return make_small(lab)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A small lab whose environment has been made, and what make said; a test leaves it whole."""
+    lab = make_small(tmp_path_factory.mktemp("built") / "Ada's lab")
+    said = make("env", lab=lab)
+    assert said.returncode == 0, said.stdout
+    return lab, said.stdout
+
+
+def make(*arguments: str, lab: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["make", *arguments],
+        cwd=lab,
         env=plain_environment(**environment),
         text=True,
         stdout=subprocess.PIPE,
@@ -67,56 +81,55 @@ def make(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str
 
 
 @pytest.mark.slow
-def test_make_env_says_the_size_builds_a_venv_once_and_then_leaves_it(small_lab: Path):
-    first = make("env")
-    assert first.returncode == 0, first.stdout
-    assert "GB to download" in first.stdout
-    assert ".venv is ready" in first.stdout
-    inode = (small_lab / ".venv").stat().st_ino
-    second = make("env")
+def test_make_env_says_the_size_builds_a_venv_once_and_then_leaves_it(built: tuple[Path, str]):
+    lab, said = built
+    assert "GB to download" in said
+    assert ".venv is ready" in said
+    inode = (lab / ".venv").stat().st_ino
+    second = make("env", lab=lab)
     assert second.stdout.startswith("labkit: .venv is up to date (Python 3.")
-    (small_lab / "requirements.lock").touch()
-    assert "up to date" in make("env").stdout, "the contents count, not the times"
-    (small_lab / "requirements.lock").write_text("# other\n")
-    assert "only what changed" in make("env").stdout
-    assert (small_lab / ".venv").stat().st_ino == inode
+    (lab / "requirements.lock").touch()
+    assert "up to date" in make("env", lab=lab).stdout, "the contents count, not the times"
+    (lab / "requirements.lock").write_text("# other\n")
+    assert "only what changed" in make("env", lab=lab).stdout
+    assert (lab / ".venv").stat().st_ino == inode
 
 
 @pytest.mark.slow
-def test_make_repairs_an_environment_that_was_left_half_way_or_whose_python_is_gone(small_lab: Path):
-    (small_lab / "wait").touch()
+def test_a_failure_that_changed_nothing_costs_no_new_environment(built: tuple[Path, str]):
+    lock = built[0] / "requirements.lock"
+    before = lock.read_text()
+    lock.write_text("labkit-no-such-package==1\n")
+    failed = make("env", lab=built[0], PIP_NO_INDEX="1")
+    assert failed.returncode == 2
+    assert "pip could not finish" in failed.stdout
+    lock.write_text(before)
+    assert "up to date" in make("env", lab=built[0]).stdout
+
+
+@pytest.mark.slow
+def test_make_repairs_an_environment_whose_python_is_gone_or_that_was_left_half_way(built: tuple[Path, str]):
+    lab, _ = built
+    python = lab / ".venv" / "bin" / "python"
+    python.unlink()
+    python.symlink_to("/nowhere/python")
+    (lab / "wait").touch()
     building = subprocess.Popen(
-        ["make", "env"], env=plain_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        ["make", "env"], cwd=lab, env=plain_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     deadline = time.monotonic() + 60
-    while not list(small_lab.glob(".venv/bin/pip")) and time.monotonic() < deadline:
+    while not (python.exists() and list(lab.glob(".venv/bin/pip"))) and time.monotonic() < deadline:
         time.sleep(0.05)
     os.killpg(building.pid, signal.SIGKILL)
     building.wait()
-    (small_lab / "wait").unlink()
-    half = small_lab / ".venv" / "half"
+    (lab / "wait").unlink()
+    half = lab / ".venv" / "half"
     half.touch()
-    assert make("env").returncode == 0
-    assert not half.exists(), "made anew, because half a package may lie there"
-
-    python = small_lab / ".venv" / "bin" / "python"
-    python.unlink()
-    python.symlink_to("/nowhere/python")
-    repaired = make("env")
+    repaired = make("env", lab=lab)
     assert repaired.returncode == 0, repaired.stdout
-    assert "up to date" in make("env").stdout
-
-
-@pytest.mark.slow
-def test_a_failure_that_changed_nothing_costs_no_new_environment(small_lab: Path):
-    assert make("env").returncode == 0
-    (small_lab / "requirements.lock").write_text("labkit-no-such-package==1\n")
-    failed = make("env", PIP_NO_INDEX="1")
-    assert failed.returncode == 2
-    assert "pip could not finish" in failed.stdout
-    (small_lab / "requirements.lock").write_text("# nothing\n")
-    assert "up to date" in make("env").stdout
+    assert not half.exists(), "made anew, because half a package may lie there"
+    assert "up to date" in make("env", lab=lab).stdout
 
 
 @pytest.mark.slow

@@ -9,10 +9,12 @@ import signal
 import subprocess
 import termios
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from running import LABKIT, Ended, Started, alive, fixture, started, wait_for
+from running import LABKIT, Ended, Started, alive, fixture, make_lab, started, wait_for
 from tiny import plain_environment
 
 from labkit.record.find import every
@@ -34,12 +36,47 @@ def stopped(ended: Ended, number: signal.Signals) -> None:
     ended.notebook()
 
 
-@pytest.mark.parametrize("number", EXIT)
-def test_a_signal_in_training_stops_it_at_a_step_boundary(lab: Path, number: signal.Signals) -> None:
-    with started(fixture(lab, "trains"), "--grace", "20") as under_way:
+LATE_S = (0.0, 0.1, 0.2, 0.4, 0.8)
+Stops = dict[tuple[Callable[..., Ended], float], Ended]
+
+
+def in_training(lab: Path, number: signal.Signals) -> Ended:
+    with started(fixture(lab, "trains", f"trains {number}"), "--grace", "20") as under_way:
         under_way.logs(5)
         under_way.process.send_signal(number)
-        ended = under_way.ended(15)
+        return under_way.ended(15)
+
+
+def without_a_run(lab: Path, number: signal.Signals) -> Ended:
+    with started(fixture(lab, "sleeps-plainly", f"sleeps {number}")) as under_way:
+        under_way.prints("sleeping")
+        under_way.process.send_signal(number)
+        return under_way.ended(10)
+
+
+def in_the_kernels_start(lab: Path, late_s: float) -> Ended:
+    with started(fixture(lab, "sleeps", f"sleeps {late_s}"), "--grace", "4") as under_way:
+        under_way.pids()
+        time.sleep(late_s)
+        under_way.process.terminate()
+        return under_way.ended(15)
+
+
+@pytest.fixture(scope="module")
+def stops(tmp_path_factory: pytest.TempPathFactory) -> Stops:
+    """A run for each kind of stop and each signal or moment, three at a time: much of each is waiting."""
+    lab = make_lab(tmp_path_factory.mktemp("stops") / "Ada's lab")
+    cases = [(in_training, number) for number in EXIT]
+    cases += [(without_a_run, number) for number in (signal.SIGTERM, signal.SIGINT)]
+    cases += [(in_the_kernels_start, late_s) for late_s in LATE_S]
+    with ThreadPoolExecutor(3) as pool:
+        ended = {case: pool.submit(case[0], lab, case[1]) for case in cases}
+    return {case: future.result() for case, future in ended.items()}
+
+
+@pytest.mark.parametrize("number", EXIT)
+def test_a_signal_in_training_stops_it_at_a_step_boundary(stops: Stops, number: signal.Signals) -> None:
+    ended = stops[in_training, number]
     stopped(ended, number)
     assert f"StopRequested: {'SIGTERM'}: stopped at a step boundary" in ended.log
     counts = ended.counts["metrics"]
@@ -48,13 +85,16 @@ def test_a_signal_in_training_stops_it_at_a_step_boundary(lab: Path, number: sig
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_in_a_notebook_without_a_run_interrupts_its_cell_at_once(lab: Path, number: signal.Signals) -> None:
-    with started(fixture(lab, "sleeps-plainly")) as under_way:
-        under_way.prints("sleeping")
-        under_way.process.send_signal(number)
-        ended = under_way.ended(10)
+def test_a_signal_in_a_notebook_without_a_run_interrupts_its_cell_at_once(stops: Stops, number: signal.Signals) -> None:
+    ended = stops[without_a_run, number]
     stopped(ended, number)
     assert "KeyboardInterrupt" in ended.log
+
+
+@pytest.mark.parametrize("late_s", LATE_S)
+def test_a_stop_while_the_kernel_still_starts_is_acted_on(stops: Stops, late_s: float) -> None:
+    ended = stops[in_the_kernels_start, late_s]
+    assert (ended.status.state, ended.exit_status) == ("interrupted", 143), (ended.err, ended.exit)
 
 
 def test_a_sleeping_cell_of_a_run_is_interrupted_late_in_the_grace(lab: Path) -> None:
@@ -158,13 +198,3 @@ def test_an_endless_loop_that_catches_every_interrupt_is_killed_when_the_grace_i
         ended = under_way.ended(10)
     assert (ended.status.state, ended.exit_status) == ("killed", 1)
     wait_for(lambda: not alive(*pids.values()), 5)
-
-
-@pytest.mark.parametrize("late_s", [0.0, 0.1, 0.2, 0.4, 0.8])
-def test_a_stop_while_the_kernel_still_starts_is_acted_on(lab: Path, late_s: float) -> None:
-    with started(fixture(lab, "sleeps"), "--grace", "4") as under_way:
-        under_way.pids()
-        time.sleep(late_s)
-        under_way.process.terminate()
-        ended = under_way.ended(15)
-    assert (ended.status.state, ended.exit_status) == ("interrupted", 143), (ended.err, ended.exit)
