@@ -22,7 +22,7 @@ from labkit.record.status import status
 
 pytestmark = pytest.mark.slow
 
-WITHIN_S = 5.0
+WITHIN_S = 15.0  # a few seconds where the machine has nothing else to do
 VICTIMS = {
     "kernel": ("kernel",),
     "runner": ("runner",),

@@ -21,7 +21,7 @@ from pages import code, make_run, notebook, prose, shown, stream
 from test_sanitise import MARKUP, Tags
 from tiny import plain_environment
 
-from labkit.record.page import LONGEST_STAMP, page_stamp
+from labkit.record.page import LONGEST_STAMP, page_stamp, page_summary
 from labkit.workbench import document, sanitise
 from labkit.workbench.console import console
 from labkit.workbench.curves import BUCKETS, curve, thinned
@@ -443,3 +443,16 @@ def test_a_course_keeps_its_peaks_and_skips_what_is_no_number() -> None:
     assert curve([1.0, float("inf"), 2.0], "loss") is None
     assert curve([1.0, 1.0, 1.0], "loss") is not None
     assert curve([1e308, -1e308, 0.0], "loss") is None
+
+
+def test_the_first_screen_says_what_was_expected_and_what_came_of_it(tmp_path: Path) -> None:
+    run = make_run(tmp_path, notebook(prose("# A")))
+    held = {"text": "good <b>", "condition": "acc > 0.7", "verdict": "held", "value": 0.75, "late": True}
+    facts = [held, {"text": "x", "condition": "", "verdict": "undecided", "reason": "a debug run"}, {"text": 3}, "damaged"]
+    run.update_manifest(verdicts=facts, labels=["explored"], explored="cells 2, 4, 3")
+    page = render(run)
+    assert "good &lt;b&gt; <code>acc &gt; 0.7</code></th><td>it was 0.75; stated after the first metric</td>" in page
+    assert '<tr class="undecided"><td class="verdict">undecided</td>' in page and "<td>a debug run</td>" in page
+    assert "a clean run may give another result. (cells 2, 4, 3)" in page
+    summary = page_summary(write_report(run, tmp_path / "page.html"))
+    assert summary is not None and summary["verdicts"] == "1 held, 1 undecided"

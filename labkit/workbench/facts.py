@@ -10,9 +10,11 @@ from typing import Any
 
 from labkit.errors import FolderProblem
 from labkit.record import metrics as recorded_metrics
+from labkit.record.expectations import Verdict
 from labkit.record.files import read_json
 from labkit.record.rundir import RunDir
 from labkit.record.status import status
+from labkit.record.summary import kept_verdicts
 from labkit.workbench.wording import counted, date, detail, duration, number, short
 
 STATES = {  # state: how grave it is, and how a reader is told
@@ -85,6 +87,7 @@ class Facts:
         parameters: In the notebook's order.
         about: Names and values of the summary: author, date, hardware.
         details: Names and values of the environment, for the end of the page.
+        verdicts: What became of what was expected and concluded.
         problems: Parts of the record that could not be read.
         stale: What has changed since the run.
     """
@@ -98,6 +101,7 @@ class Facts:
     parameters: list[Parameter] = field(default_factory=list)
     about: list[tuple[str, str]] = field(default_factory=list)
     details: list[tuple[str, str]] = field(default_factory=list)
+    verdicts: list[Verdict] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     stale: list[str] = field(default_factory=list)
 
@@ -127,10 +131,11 @@ def facts_of(run: RunDir, stale: Iterable[str] = ()) -> Facts:
     facts.labels = _labels(manifest)
     facts.metrics, torn = _metrics(run)
     facts.parameters = _parameters(manifest)
+    facts.verdicts = [_readable(one) for one in kept_verdicts(run, manifest)]
     facts.stale = [short(reason) for reason in stale]
     facts.bands = [
         *_state_bands(found.state, found.reason, ended),
-        *(Band("warn", LABELS[label]) for label in facts.labels),
+        *(Band("warn", _label_text(label, manifest)) for label in facts.labels),
         *_source_bands(run, environment),
         *_lost_bands(written, torn),
         *_stale_bands(facts.stale),
@@ -196,6 +201,19 @@ def _labels(manifest: dict[str, Any]) -> list[str]:
     if _dict(manifest.get("parameters")).get("DEBUG") is True and "debug" not in found:
         found.insert(0, "debug")
     return [label for label in dict.fromkeys(found) if label in LABELS]
+
+
+def _label_text(label: str, manifest: dict[str, Any]) -> str:
+    why = short(manifest.get("explored")) if label == "explored" else ""
+    return f"{LABELS[label]} ({why})" if why else LABELS[label]
+
+
+def _readable(one: Verdict) -> Verdict:
+    """Returns a verdict with texts of a length for a page, the value and the reason in one of them."""
+    parts = [f"it was {number(one.value)}" if one.value is not None else "", short(one.reason)]
+    parts += [f"{short(name)} {number(value)}" for name, value in list(_dict(one.evidence).items())[:8]]
+    parts.append("stated after the first metric" if one.late else "")
+    return Verdict(short(one.text), short(one.condition), one.verdict, None, "; ".join(filter(None, parts)))
 
 
 def _git(run: RunDir, environment: dict[str, Any]) -> dict[str, Any]:

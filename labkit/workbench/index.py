@@ -22,6 +22,7 @@ class Row:
         page: The report's file name.
         title: The experiment's name.
         state: How its run ended; empty for a notebook without a run.
+        verdicts: How many expectations held and did not.
         number: The main number with its name.
         date: When the run started.
         duration: How long it took.
@@ -31,6 +32,7 @@ class Row:
     page: str
     title: str = ""
     state: str = ""
+    verdicts: str = ""
     number: str = ""
     date: str = ""
     duration: str = ""
