@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from records import quick
 
-from labkit.record.expectations import COMPARISONS, VERDICTS, counted, judge, parse, read_facts
+from labkit.record.expectations import COMPARISONS, VERDICTS, in_short, judge, parse, read_facts
 from labkit.record.files import write_json
 from labkit.record.metrics import Metrics, MetricsWriter, read
 from labkit.record.rundir import create
@@ -150,5 +150,5 @@ def test_verdicts_are_kept_in_the_manifest_with_what_the_notebook_concluded(tmp_
     assert manifest["labels"] == ["mine", "own"]
     kept = [(one["text"], one["verdict"], one["late"], one["evidence"]) for one in manifest["verdicts"]]
     assert kept == [("good", "held", True, {}), ("it is so", "not held", False, {"smallest": 1e-9})]
-    assert counted(verdicts(run)) == "1 held, 1 not held"
+    assert in_short(verdicts(run)) == "1 held, 1 not held"
     assert all(one["verdict"] in VERDICTS for one in manifest["verdicts"])

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import labkit
 from labkit.record import provenance
 from labkit.record.files import dumps, now, write_json
+from labkit.record.text import counted
 
 if TYPE_CHECKING:
     from labkit.kernel.run import Run
@@ -143,8 +144,9 @@ def findings(facts: Facts) -> Iterator[Finding]:
         yield Finding("tracked files have changes that are in no commit", remedy, wrong=False)
     if lock["differences"]:
         shown = "; ".join(lock["differences"][:5]) + (" …" if len(lock["differences"]) > 5 else "")
+        verb = "differs" if len(lock["differences"]) == 1 else "differ"
         yield Finding(
-            f"{len(lock['differences'])} of the installed packages differ from {lock['file']}: {shown}",
+            f"{counted(len(lock['differences']), 'installed package')} {verb} from {lock['file']}: {shown}",
             f"install the versions of the lock: `pip install -r {lock['file']}`",
         )
 
@@ -271,7 +273,8 @@ def _rows(facts: Facts) -> Iterator[tuple[str, str]]:
     )
     gpus = ", ".join(f"{gpu['name']} ({gpu['memory_gib']} GiB)" for gpu in facts["gpus"])
     yield "GPU", f"{gpus or 'none visible'}, driver {facts['driver']}" if facts["driver"] else "none"
-    yield "CPU", f"{facts['cpu']}, {facts['cores']} cores, {facts['threads']} threads used"
+    used = [counted(facts[what], what[:-1]) for what in ("cores", "threads") if facts[what]]
+    yield "CPU", ", ".join([str(facts["cpu"]), *used]) + (" used" if facts["threads"] else "")
     yield "Memory", f"{facts['memory_gib']} GiB"
     yield "Host", f"{facts['host']}, {facts['time']}"
     where = f" on {git['branch']}" if git["branch"] else ""
@@ -283,10 +286,8 @@ def _rows(facts: Facts) -> Iterator[tuple[str, str]]:
         yield "Lock", f"no {LOCK} here or above: nothing says which versions belong here"
     else:
         count = len(lock["differences"])
-        yield (
-            "Lock",
-            f"{lock['file']}: " + (f"{count} packages differ" if count else "all packages as locked"),
-        )
+        differ = f"{counted(count, 'package')} differ{'s' if count == 1 else ''}"
+        yield "Lock", f"{lock['file']}: {differ if count else 'all packages as locked'}"
 
 
 def main(arguments: list[str]) -> int:

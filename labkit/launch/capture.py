@@ -153,7 +153,7 @@ class Capture:
                     self._switches += 1
                     self._streams[self._last_shown].publish()  # else each stream would wait in a buffer of its own
                 self._last_shown = stream
-                self._streams[stream].show(painted(text))
+                self._streams[stream].show(painted(text, continues=True))
                 self._shown_in_cell += upto - start
                 self._shown += upto - start
             start = upto

@@ -1,6 +1,6 @@
 """What a notebook's parameters cell declares, read by syntax tree and never executed.
 
-A line is `NAME: type = literal  # meaning, unit`.
+A line is `NAME: type = literal  # meaning, unit`; `labkit.record.allowed` says which values a declaration allows.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 UNDECLARED = ""
+_NO_LITERAL = (ValueError, TypeError, SyntaxError, MemoryError, RecursionError)
+_OWN_NAMES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)  # statements whose names are their own
 
 
 @dataclass(frozen=True)
@@ -41,33 +43,52 @@ def declared(source: str) -> list[Parameter]:
     """
     comments = _comments(source)
     found: dict[str, Parameter] = {}
-    for node in ast.parse(source).body:
-        for name, annotation, value in _assigned(node):
+    for statement in ast.parse(source).body:
+        for name, annotation, value in _assigned(statement):
+            found.pop(name, None)
             try:
                 default = ast.literal_eval(value)
-            except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            except _NO_LITERAL:
                 continue  # computed: not a parameter, it follows from others
-            help_text = comments.get(value.end_lineno or node.lineno, "")
-            found.pop(name, None)
-            found[name] = Parameter(name, annotation, default, help_text, node.lineno)
+            help_text = comments.get(value.end_lineno or statement.lineno, "")
+            found[name] = Parameter(name, annotation, default, help_text, statement.lineno)
     return list(found.values())
 
 
-def _assigned(node: ast.stmt) -> list[tuple[str, str, ast.expr]]:
+def computed(source: str) -> dict[str, int]:
+    """Returns the names that a cell's source computes, each with the line that does: no user can set them.
+
+    Raises:
+        SyntaxError: The source is not Python.
+    """
+    settable = {parameter.name for parameter in declared(source)}
+    statements = [node for node in ast.parse(source).body if not isinstance(node, _OWN_NAMES)]
+    stored = [node for statement in statements for node in ast.walk(statement) if isinstance(node, ast.Name)]
+    return {node.id: node.lineno for node in stored if isinstance(node.ctx, ast.Store) and node.id not in settable}
+
+
+def _assigned(statement: ast.stmt) -> list[tuple[str, str, ast.expr]]:
     """Returns (name, annotation, value) for each plain name that a statement gives a value."""
-    if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
-        return [(node.target.id, ast.unparse(node.annotation), node.value)]
-    if not isinstance(node, ast.Assign):
+    match statement:
+        case ast.AnnAssign(ast.Name(name), annotation, ast.expr() as value):
+            return [(name, ast.unparse(annotation), value)]
+        case ast.AugAssign(ast.Name(name) as target):
+            return [(name, UNDECLARED, target)]  # it follows from what it was
+        case ast.Assign(targets, value):
+            return [pair for target in targets for pair in _paired(target, value)]
+    return []
+
+
+def _paired(target: ast.expr, value: ast.expr) -> list[tuple[str, str, ast.expr]]:
+    """Returns what a target of an assignment gets; of `A, B = 1, 2` each name its own."""
+    if isinstance(target, ast.Name):
+        return [(target.id, UNDECLARED, value)]
+    if not isinstance(target, (ast.Tuple, ast.List)):
         return []
-    pairs: list[tuple[str, str, ast.expr]] = []
-    for target in node.targets:
-        if isinstance(target, ast.Name):
-            pairs.append((target.id, UNDECLARED, node.value))
-        elif isinstance(target, (ast.Tuple, ast.List)) and isinstance(node.value, (ast.Tuple, ast.List)):
-            names = [item.id for item in target.elts if isinstance(item, ast.Name)]
-            if len(names) == len(node.value.elts):
-                pairs += [(name, UNDECLARED, value) for name, value in zip(names, node.value.elts, strict=True)]
-    return pairs
+    items = target.elts
+    fits = isinstance(value, (ast.Tuple, ast.List)) and len(value.elts) == len(items)
+    parts = value.elts if fits and isinstance(value, (ast.Tuple, ast.List)) else items
+    return [(item.id, UNDECLARED, part) for item, part in zip(items, parts, strict=True) if isinstance(item, ast.Name)]
 
 
 def _comments(source: str) -> dict[int, str]:

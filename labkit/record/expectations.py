@@ -185,7 +185,7 @@ def concluded(record: Any, labels: Sequence[str]) -> list[Verdict]:
     return found
 
 
-def counted(verdicts: Sequence[Verdict]) -> str:
+def in_short(verdicts: Sequence[Verdict]) -> str:
     """Returns verdicts in a few words: `2 held, 1 not held`; empty where there are none."""
     counts = {name: sum(one.verdict == name for one in verdicts) for name in VERDICTS}
     return ", ".join(f"{count} {name}" for name, count in counts.items() if count)

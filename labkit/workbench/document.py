@@ -12,7 +12,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from labkit.record.expectations import counted
+from labkit.record.expectations import in_short
 from labkit.record.files import read_regular
 from labkit.record.rundir import RunDir
 from labkit.workbench import outline, sanitise
@@ -101,7 +101,7 @@ class Document:
             "run": about.get("Run", ""),
             "title": self.title[:300],
             "state": ", ".join([self.facts.state, *self.facts.labels]),
-            "verdicts": counted(self.facts.verdicts),
+            "verdicts": in_short(self.facts.verdicts),
             "number": f"{main[0].name} {main[0].last}" if main else "",
             "date": about.get("Date", ""),
             "duration": about.get("Duration", ""),

@@ -15,7 +15,8 @@ from labkit.record.files import read_json
 from labkit.record.rundir import RunDir
 from labkit.record.status import status
 from labkit.record.summary import kept_verdicts
-from labkit.workbench.wording import counted, date, detail, duration, number, short
+from labkit.record.text import counted
+from labkit.workbench.wording import date, detail, duration, number, short
 
 STATES = {  # state: how grave it is, and how a reader is told
     "finished": ("good", "finished"),

@@ -21,11 +21,11 @@ from traitlets import default
 from labkit.record.files import read_regular, write_atomic
 from labkit.record.page import LONGEST_STAMP
 from labkit.record.rundir import RunDir
+from labkit.record.text import counted
 from labkit.workbench import document
 from labkit.workbench.document import Document
 from labkit.workbench.facts import Facts, facts_of, inside
 from labkit.workbench.looks import PAGE, breakable, page_parts
-from labkit.workbench.wording import counted
 
 LARGEST_NOTEBOOK = 200 * 2**20
 

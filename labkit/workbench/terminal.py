@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from labkit.errors import FolderProblem, RunNotFound
 from labkit.record import metrics
-from labkit.record.expectations import Verdict, counted
+from labkit.record.expectations import Verdict, in_short
 from labkit.record.files import dumps, read_json
 from labkit.record.find import every
 from labkit.record.rundir import SCRATCH, RunDir, folder_name
@@ -195,7 +195,7 @@ def _row(run: RunDir) -> dict[str, Any]:
         "given": manifest.get("given", {}),
         "labels": [*manifest.get("labels", []), *(["scratch"] if SCRATCH in run.path.parts else [])],
         "metrics": _last_values(run, manifest),
-        "verdicts": counted(kept_verdicts(run, manifest)),
+        "verdicts": in_short(kept_verdicts(run, manifest)),
     }
 
 

@@ -45,15 +45,6 @@ def number(value: object) -> str:
     return f"{value:.0f}" if isinstance(value, float) else short(value)
 
 
-def counted(count: int, what: str) -> str:
-    """Returns a number with what it counts, as many as there are.
-
-    >>> counted(1, "line"), counted(2000, "line"), counted(0, "byte")
-    ('1 line', '2,000 lines', '0 bytes')
-    """
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
-
-
 def cell_name(number: int, cell_id: object) -> str:
     """Returns what a cell is called wherever a reader meets it: its place in the notebook, and its id.
 
