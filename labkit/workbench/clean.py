@@ -33,7 +33,7 @@ def _cell(cell: dict[str, Any]) -> dict[str, Any]:
     if isinstance(shown, dict) and "outputs_hidden" in shown:
         metadata["jupyter"] = {name: value for name, value in shown.items() if name != "outputs_hidden"}
         metadata = {name: value for name, value in metadata.items() if name != "jupyter" or value}
-    emptied = {"outputs": [], "execution_count": None} if cell.get("cell_type") == "code" else {}
+    emptied: dict[str, Any] = {"outputs": [], "execution_count": None} if cell.get("cell_type") == "code" else {}
     return cell | {"metadata": metadata} | emptied
 
 
