@@ -39,7 +39,7 @@ def git_state(folder: Path) -> dict[str, Any]:
     """
     state: dict[str, Any] = {"commit": None, "branch": None, "dirty": None, "problem": ""}
     try:
-        text = _git(folder, "status", "--porcelain=v2", "--branch", *_TRACKED).decode(errors="replace")
+        text = git(folder, "status", "--porcelain=v2", "--branch", *_TRACKED).decode(errors="replace")
     except OSError as error:
         return state | {"problem": str(error)}
     lines = text.splitlines()
@@ -54,7 +54,7 @@ def git_state(folder: Path) -> dict[str, Any]:
 def git_patch(folder: Path) -> tuple[bytes, str]:
     """Returns the changes of tracked files against the commit, and what is missing of them; over 4 MiB all is."""
     try:
-        patch = _git(folder, "diff", "HEAD", "--no-ext-diff", "--no-textconv", "--no-color", "--ignore-submodules=all")
+        patch = git(folder, "diff", "HEAD", "--no-ext-diff", "--no-textconv", "--no-color", "--ignore-submodules=all")
     except OSError as error:
         return b"", str(error)
     if len(patch) > PATCH_LIMIT_BYTES:
@@ -62,7 +62,7 @@ def git_patch(folder: Path) -> tuple[bytes, str]:
     return patch, ""
 
 
-def _git(folder: Path, *arguments: str) -> bytes:
+def git(folder: Path, *arguments: str) -> bytes:
     """Returns what a git command that only looks prints; it takes no lock, and starts no hook or diff of a repository.
 
     Raises:
@@ -94,7 +94,7 @@ def _git(folder: Path, *arguments: str) -> bytes:
 def author(folder: Path) -> str:
     """Returns the name that git knows the user by, else the login name."""
     try:
-        return _git(folder, "config", "user.name").decode().strip() or user()
+        return git(folder, "config", "user.name").decode().strip() or user()
     except OSError:
         return user()
 
