@@ -11,12 +11,15 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOME = {
-    "Digits": "labkit.kernel.data",
+    "Images": "labkit.kernel.datasets",
     "Run": "labkit.kernel.run",
     "batches": "labkit.kernel.data",
+    "check_shapes": "labkit.kernel.shapes",
+    "cifar10": "labkit.kernel.datasets",
+    "cifar10_stand_in": "labkit.kernel.datasets",
     "debug_subset": "labkit.kernel.data",
     "device": "labkit.kernel.determinism",
-    "digits": "labkit.kernel.data",
+    "digits": "labkit.kernel.datasets",
     "environment": "labkit.kernel.environment",
     "evaluate": "labkit.kernel.training",
     "figures": "labkit.kernel",
@@ -24,6 +27,7 @@ _HOME = {
     "last_run": "labkit.kernel.past",
     "layer_table": "labkit.kernel.layers",
     "loader": "labkit.kernel.data",
+    "pad_collate": "labkit.kernel.data",
     "predict": "labkit.kernel.training",
     "seed": "labkit.kernel.determinism",
     "start": "labkit.kernel.run",

@@ -1,4 +1,4 @@
-"""Batches in memory, DataLoaders, subsets, the digits."""
+"""Batches in memory, DataLoaders, padding, subsets."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from torch.utils.data import Dataset, TensorDataset
 
 from labkit.errors import RunProblem
-from labkit.kernel import data
-from labkit.kernel.data import batches, check_shape, debug_subset, digits, loader, pad_collate
+from labkit.kernel.data import batches, debug_subset, loader, order, pad_collate
 
 
 @given(
@@ -108,10 +107,12 @@ class Draws(Dataset):
 
 
 @pytest.mark.slow
-def test_workers_draw_different_numbers_and_the_same_ones_in_the_next_run():
-    first, again = (torch.cat(list(loader(Draws(), 2, shuffle=False, seed=1, workers=2))) for _ in range(2))
-    assert torch.equal(first, again)
+def test_workers_live_on_and_draw_other_numbers_in_each_epoch_and_the_same_in_the_next_run():
+    made = [loader(Draws(), 2, shuffle=False, seed=1, workers=2) for _ in range(2)]
+    (first, second), (again, _) = ([torch.cat(list(walk)) for _ in range(2)] for walk in made)
+    assert torch.equal(first, again) and not torch.equal(first, second)
     assert all(len(set(column)) == 8 for column in first.T.tolist())
+    assert all(walk._iterator is not None for walk in made)  # the processes wait for the next epoch
 
 
 def test_a_last_batch_of_one_sample_is_dropped_where_it_matters():
@@ -134,7 +135,28 @@ def test_sequences_of_different_lengths_are_padded():
     walk = loader(samples, 2, shuffle=False, seed=0, collate=pad_collate(-1))
     padded, targets, lengths = next(iter(walk))
     assert padded.shape == (2, 4, 3) and padded[0, 2:].eq(-1).all()
-    assert targets.tolist() == [0, 1] and lengths.tolist() == [2, 4]
+    assert targets.tolist() == [0, 1] and lengths.tolist() == [2, 4] and lengths.dtype == torch.int64
+
+
+def test_an_empty_sequence_and_targets_with_axes_are_padded_too():
+    tokens, targets, lengths = pad_collate()(
+        [(torch.tensor([5, 6]), [1.0, 0.0]), (torch.tensor([]).long(), [0.0, 1.0])]
+    )
+    assert tokens.tolist() == [[5, 6], [0, 0]] and tokens.dtype == torch.int64
+    assert targets.tolist() == [[1, 0], [0, 1]] and lengths.tolist() == [2, 0]
+
+
+@pytest.mark.parametrize(
+    ("samples", "said"),
+    [
+        ([(torch.ones(2, 3), 0), (torch.ones(2, 4), 0)], r"first axis alone: shapes \(2, 3\), \(2, 4\)"),
+        ([(torch.ones(()), 0), (torch.ones(()), 0)], r"first axis alone: shapes \(\), \(\)"),
+        ([(torch.ones(1), [1]), (torch.ones(2), [1, 2])], r"targets of a batch need one shape: shapes \(1,\), \(2,\)"),
+    ],
+)
+def test_samples_that_cannot_be_padded_are_refused_with_their_shapes(samples, said):
+    with pytest.raises(RunProblem, match=said):
+        pad_collate()(samples)
 
 
 def test_a_stream_without_length_and_an_empty_set_are_refused():
@@ -148,17 +170,6 @@ def test_a_stream_without_length_and_an_empty_set_are_refused():
         loader(TensorDataset(torch.zeros(0)), 2, shuffle=False, seed=0)
 
 
-def test_shapes_are_verified_with_words_for_free_axes():
-    x = torch.zeros(5, 1, 8, 8)
-    assert check_shape(x, ("batch", 1, "side", "side")) is x
-    with pytest.raises(RunProblem, match=r"images has the shape \(5, 1, 8, 8\), expected \(batch, 3, 8, 8\)"):
-        check_shape(x, ("batch", 3, 8, 8), "images")
-    with pytest.raises(RunProblem):
-        check_shape(x, ("a", "a", 8, 8))
-    with pytest.raises(RunProblem):
-        check_shape(x, (5, 1, 8))
-
-
 def test_a_debug_subset_is_small_fixed_and_keeps_pairs_together():
     pair = torch.arange(100), torch.arange(100) * 2
     x, y = debug_subset(pair, 10, seed=1)
@@ -169,18 +180,5 @@ def test_a_debug_subset_is_small_fixed_and_keeps_pairs_together():
     assert [item.item() for (item,) in debug_subset(TensorDataset(pair[0]), 10, seed=1)] == x.tolist()
 
 
-def test_the_digits_are_split_once_for_all_with_each_class_in_the_same_share():
-    made = digits()
-    assert [len(part[1]) for part in (made.train, made.validation, made.test)] == [1257, 180, 360]
-    x, y = made.train
-    check_shape(x, ("samples", 1, 8, 8))
-    assert x.dtype == torch.float32 and y.dtype == torch.int64 and (x.min(), x.max()) == (0, 1)
-    for _, labels in (made.train, made.validation, made.test):
-        shares = labels.bincount(minlength=10) / len(labels)
-        assert (shares - 0.1).abs().max() < 0.006
-    together = torch.cat([part[0].flatten(1) for part in (made.train, made.validation, made.test)])
-    assert len(together.unique(dim=0)) == len(together)  # no image in two parts
-    torch.manual_seed(99)
-    assert torch.equal(digits().test[1], made.test[1])
-    assert "test       (360, 1, 8, 8)" in repr(made)
-    assert data.order(3, 0, 0).dtype == torch.int64
+def test_an_order_holds_each_number_once_as_an_index():
+    assert order(30, 0, 0).dtype == torch.int64 and order(30, 0, 0).sort().values.tolist() == list(range(30))

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from labkit.errors import RunProblem
-from labkit.kernel.data import batches, digits
+from labkit.kernel.data import batches
+from labkit.kernel.datasets import digits
 from labkit.kernel.determinism import fingerprint
 from labkit.kernel.layers import layer_table
 from labkit.kernel.training import evaluate, move, predict, settings, train_one_epoch

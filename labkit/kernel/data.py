@@ -1,11 +1,10 @@
-"""Batches of data: from memory by slicing, from a data set by a DataLoader; debug subsets; the digits."""
+"""Batches of data: from memory by slicing, from a data set by a DataLoader; debug subsets."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, overload
 
 import torch
@@ -15,9 +14,6 @@ from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 
 from labkit.errors import RunProblem
 from labkit.kernel.determinism import seed_worker
-
-DIGITS_SPLIT_SEED = 0
-DIGITS_TEST, DIGITS_VALIDATION = 360, 180  # samples, of 1,797
 
 
 def order(samples: int, seed: int, epoch: int) -> Tensor:
@@ -86,10 +82,7 @@ class Batches:
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         """Begins an epoch; each item holds one (batch, ...) tensor for each of the tensors given."""
-        epoch, self.epoch = (
-            self.epoch,
-            self.epoch + 1,
-        )  # iter() begins the epoch, not the first batch
+        epoch, self.epoch = self.epoch, self.epoch + 1  # iter() begins the epoch, not the first batch
         return self._walk(epoch)
 
     def _walk(self, epoch: int) -> Iterator[tuple[Tensor, ...]]:
@@ -181,36 +174,17 @@ def loader(
 def pad_collate(value: float = 0.0) -> Callable[[list[tuple[Tensor, Any]]], tuple[Tensor, Tensor, Tensor]]:
     """Returns a `collate` for samples (sequence, target) with sequences (length, ...) of different lengths.
 
-    A batch is then padded (batch, longest, ...), targets (batch, ...) and lengths (batch,) int64.
+    >>> labkit.loader(dataset, 32, shuffle=True, seed=0, collate=labkit.pad_collate())
+
+    A batch is then inputs (batch, longest, ...), padded at the end; targets (batch, ...); lengths (batch,) int64.
 
     Args:
         value: What fills the end of the shorter sequences.
-    """
-    return functools.partial(_pad, value=value)  # a lambda could not be sent to a worker
-
-
-def check_shape(tensor: Tensor, expected: Sequence[int | str], name: str = "tensor") -> Tensor:
-    """Returns `tensor` when it has the expected shape.
-
-    >>> check_shape(inputs, ("batch", 1, 8, 8), "inputs")
-
-    Args:
-        tensor: Any tensor.
-        expected: A size for each axis; a word stands for any size, the same wherever the word is repeated.
-        name: How the message calls the tensor.
 
     Raises:
-        RunProblem: The shape is another one.
+        RunProblem: By the loader: the sequences differ in more than their lengths, or the targets' shapes differ.
     """
-    sizes: dict[str, int] = {}
-    fits = tensor.ndim == len(expected) and all(
-        size == (sizes.setdefault(axis, size) if isinstance(axis, str) else axis)
-        for size, axis in zip(tensor.shape, expected, strict=True)
-    )
-    if not fits:
-        wanted = ", ".join(str(axis) for axis in expected)
-        raise RunProblem(f"{name} has the shape {tuple(tensor.shape)}, expected ({wanted})")
-    return tensor
+    return functools.partial(_pad, value=value)  # a lambda could not be sent to a worker
 
 
 @overload
@@ -234,49 +208,6 @@ def debug_subset(data: Any, samples: int, seed: int = 0) -> Any:
     if tensors:
         return tuple(tensor[kept.to(tensor.device)] for tensor in data)
     return Subset(data, kept.tolist())
-
-
-@dataclass(frozen=True, eq=False)
-class Digits:
-    """Scikit-learn's 1,797 handwritten digits, 8 × 8 pixels, in three fixed parts.
-
-    Each part is a pair: images (samples, 1, 8, 8) float32 from 0 to 1, and labels (samples,) int64 from 0 to
-    9.
-    """
-
-    train: tuple[Tensor, Tensor]
-    validation: tuple[Tensor, Tensor]
-    test: tuple[Tensor, Tensor]
-    classes: tuple[str, ...] = tuple("0123456789")
-
-    def __repr__(self) -> str:
-        parts = (("train", self.train), ("validation", self.validation), ("test", self.test))
-        return "\n".join(f"{name:<11}{tuple(x.shape)!s:<16} labels {tuple(y.shape)}" for name, (x, y) in parts)
-
-
-def digits(split_seed: int = DIGITS_SPLIT_SEED) -> Digits:
-    """Returns the handwritten digits that come with scikit-learn, in three parts of 1,257, 180 and 360.
-
-    The parts hold each digit in the same share, and are the same on every machine. The split has its own
-    seed, so that runs that differ in theirs are measured on the same samples.
-
-    Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI,
-        https://doi.org/10.24432/C50P49.
-    """
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
-    bunch = load_digits()
-    images = torch.from_numpy(bunch.images).to(torch.float32).div_(16).unsqueeze(1)  # (1797, 1, 8, 8)
-    labels = torch.from_numpy(bunch.target).to(torch.int64)  # (1797,)
-
-    def split(indices: Any, size: int) -> Any:
-        return train_test_split(indices, test_size=size, random_state=split_seed, stratify=bunch.target[indices])
-
-    rest, test = split(torch.arange(len(labels)).numpy(), DIGITS_TEST)
-    train, validation = split(rest, DIGITS_VALIDATION)
-    parts = [(images[indices], labels[indices]) for indices in (train, validation, test)]
-    return Digits(train=parts[0], validation=parts[1], test=parts[2])
 
 
 def _common_length(tensors: Sequence[Tensor]) -> int:
@@ -307,7 +238,13 @@ def _check_batch_size(batch_size: int) -> None:
 
 
 def _pad(samples: list[tuple[Tensor, Any]], value: float) -> tuple[Tensor, Tensor, Tensor]:
-    sequences, targets = zip(*samples, strict=True)
-    lengths = torch.tensor([len(sequence) for sequence in sequences])
-    padded = pad_sequence(list(sequences), batch_first=True, padding_value=value)
-    return padded, torch.stack([torch.as_tensor(target) for target in targets]), lengths
+    sequences, given = zip(*samples, strict=True)
+    targets = [torch.as_tensor(target) for target in given]
+    if any(not sequence.ndim for sequence in sequences) or len({sequence.shape[1:] for sequence in sequences}) > 1:
+        shapes = _listed([tuple(sequence.shape) for sequence in sequences[:8]])
+        raise RunProblem(f"sequences can be padded where they differ in their first axis alone: shapes {shapes}")
+    if len({target.shape for target in targets}) > 1:
+        shapes = _listed([tuple(target.shape) for target in targets[:8]])
+        raise RunProblem(f"the targets of a batch need one shape: shapes {shapes}")
+    lengths = torch.tensor([len(sequence) for sequence in sequences])  # (batch,)
+    return pad_sequence(list(sequences), batch_first=True, padding_value=value), torch.stack(targets), lengths
