@@ -253,3 +253,19 @@ def test_learning_curves_come_from_the_runs_own_metrics(tmp_path):
 def test_pictures_that_are_no_pictures_are_refused():
     with pytest.raises(RunProblem, match="expected"):
         picture({"images": np.zeros((2, 5, 4, 4))}, figures.image_grid)
+
+
+@pytest.mark.parametrize(("inches", "lines"), [(8.0, 1), (1.01, 2), (3.33, 1)])
+def test_a_mark_stands_in_a_band_above_and_leaves_the_figure_as_it_is(inches, lines):
+    def draw(data, figure):
+        figure.subplots().plot(data["a"])
+
+    plain, marked = (
+        np.asarray(Image.open(io.BytesIO(picture({"a": [1, 2]}, draw, (inches, 1.0), mark))))
+        for mark in ("", "debug run · stand-in data")
+    )
+    band, below = marked[: -len(plain)], marked[-len(plain) :]
+    assert np.array_equal(below, plain)
+    assert len(band) == int((0.17 * lines + 0.07) * 144)
+    text = (band != band[0, 0]).any(axis=2).any(axis=0)
+    assert text.sum() > 50 and not text[[0, -1]].any()  # whole, between the edges

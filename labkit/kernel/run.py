@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labkit.errors import RunProblem
-from labkit.kernel import cells
+from labkit.kernel import cells, keep
 from labkit.kernel.byhand import ByHand, record
 from labkit.launch import capture, channel, signals
 from labkit.record.expectations import parse
-from labkit.record.files import read_json, write_atomic, write_json
+from labkit.record.files import read_json, write_json
 from labkit.record.metrics import RESERVED, MetricsWriter, as_number
 from labkit.record.process import Process
 from labkit.record.rundir import RunDir
@@ -162,27 +162,41 @@ class Run:
 
         Raises:
             RunProblem: The name is no file name, or the data is of another kind.
+
+        The pictures of a debug run, and those drawn after a run was labelled `stand-in`, say so in a band at the top.
         """
-        from labkit.kernel import figures
+        from labkit.kernel.style import shown
 
-        if not name or name != Path(name).name or name.startswith(".") or len(name.encode()) > 200:
-            raise RunProblem(f"a figure cannot be called {name!r:.80}: use some letters, digits and hyphens")
+        mark = keep.mark(self._labels())
+        png = self._kept(name, lambda folder: keep.keep_figure(folder, name, data, draw, size, mark))
+        return shown(name, png)
 
-        def drawn(folder: Path) -> bytes:
-            folder.mkdir(exist_ok=True)
-            saved = figures.save_data(folder / name, data)
-            picture = figures.picture(figures.load_data(saved), draw, size or figures.SIZE)
-            write_atomic(folder / f"{name}.png", picture)
-            return picture
+    def table(self, name: str, data: Any) -> Any:
+        """Saves a table among the figures, and returns it as read back, for the notebook to show.
 
+        Args:
+            name: The table's name, which becomes the file's.
+            data: As in `figure`.
+
+        Raises:
+            RunProblem: The name is no file name, or the data is of another kind.
+        """
+        return self._kept(name, lambda folder: keep.keep_table(folder, name, data))
+
+    def _kept(self, name: str, keep_in: Callable[[Path], Any]) -> Any:
+        keep.check_name(name)
         try:
-            picture = drawn(self.directory.figures)
+            return keep_in(self.directory.figures)
         except OSError as error:  # a full disk stops no notebook
             self._figures_lost += 1
-            self.logger.error("figure %s was not saved: %s", name, error.strerror or error, stacklevel=2)
+            self.logger.error("figure %s was not saved: %s", name, error.strerror or error, stacklevel=3)
             with tempfile.TemporaryDirectory() as elsewhere:
-                picture = drawn(Path(elsewhere))
-        return figures.shown(name, picture)
+                return keep_in(Path(elsewhere))
+
+    def _labels(self) -> list[str]:
+        """Returns the labels that the run has by now."""
+        facts = read_json(self.directory.manifest) or {}
+        return [*facts.get("labels", []), *self._stated.labels]
 
     def progress(self, iterable: Iterable[Any], description: str = "", total: int | None = None) -> Any:
         """Goes through `iterable` with a progress bar: live in notebook and shell, one final line in the log.

@@ -26,6 +26,11 @@ class Stated:
         self._labels: dict[str, None] = {}
         self.lost = False
 
+    @property
+    def labels(self) -> list[str]:
+        """The labels so far."""
+        return list(self._labels)
+
     def expect(self, expected: Expectation) -> None:
         """Adds an expectation; one that was stated before, by a cell that ran again, keeps its time."""
         self._expectations.setdefault((expected.text, expected.condition), expected)
