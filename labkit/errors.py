@@ -6,6 +6,7 @@ LabkitError
 │   ├── ParameterProblem    a parameter is unknown, of the wrong type or not a literal
 │   ├── KernelProblem       the kernel asked for does not exist
 │   ├── RunNotFound         no run goes by that name, or more than one does
+│   ├── ConfigProblem       a setting is unknown or cannot have its value
 │   └── FolderProblem       a folder cannot be read or written
 ├── WorkFailed              the work itself failed; its run says how (exit status 1)
 └── RunProblem              a run cannot do what its notebook asked of it
@@ -40,6 +41,10 @@ class KernelProblem(BadInput):
 
 class RunNotFound(BadInput):
     """No run goes by that name, or more than one does."""
+
+
+class ConfigProblem(BadInput):
+    """A setting is unknown or cannot have its value."""
 
 
 class FolderProblem(BadInput):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from labkit.record import config
+
 RUNS = "LABKIT_RUNS"  # an environment variable that names another folder of runs
 MARKS = ("requirements.lock", "pyproject.toml", "runs", "notebooks", ".git")
 
@@ -19,6 +21,13 @@ def root(start: Path) -> Path:
 
 
 def runs_folder(start: Path, chosen: str | Path | None = None) -> Path:
-    """Returns the folder of runs: the one chosen, the one in the environment, or `runs` in the lab of `start`."""
+    """Returns the folder of runs: the one chosen, the one in the environment, else that of the lab of `start`.
+
+    Raises:
+        ConfigProblem: The lab's settings cannot be read.
+    """
     chosen = chosen or os.environ.get(RUNS)
-    return Path(os.path.abspath(chosen)) if chosen else root(start) / "runs"
+    if chosen:
+        return Path(os.path.abspath(chosen))
+    lab = root(start)
+    return lab / Path(str(config.settings(lab)["runs"].value)).expanduser()

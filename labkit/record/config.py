@@ -1,0 +1,82 @@
+"""What a lab and its user have set once: `[tool.labkit]` in pyproject.toml, and over it `~/.config/labkit.toml`.
+
+A command's option and `$LABKIT_RUNS` win over both.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from labkit.errors import ConfigProblem
+
+KEYS: dict[str, tuple[type | tuple[type, ...], str]] = {
+    "runs": (str, "the folder of runs, from the lab's folder"),
+    "grace_s": ((int, float), "seconds from a stop to the kill"),
+    "on_end": (str, "a shell command when a run has ended; it finds $LABKIT_RUN and $LABKIT_STATUS"),
+}
+DEFAULTS: dict[str, Any] = {"runs": "runs", "grace_s": 30.0, "on_end": ""}
+LIMIT_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A value, and the file that it comes from; `default` where none names it."""
+
+    value: Any
+    origin: str = "default"
+
+
+def settings(lab: Path) -> dict[str, Setting]:
+    """Returns every setting of a lab.
+
+    Raises:
+        ConfigProblem: A file is not TOML, names an unknown key, or gives one a value that it cannot have.
+    """
+    found = {name: Setting(value) for name, value in DEFAULTS.items()}
+    for path, table in ((lab / "pyproject.toml", "tool.labkit"), (user_file(), "")):
+        for name, value in _table(path, table).items():
+            _check(path, name, value)
+            found[name] = Setting(value, str(path))
+    return found
+
+
+def user_file() -> Path:
+    """Returns the user's own file, which need not exist."""
+    folder = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
+    return Path(folder).expanduser() / "labkit.toml"
+
+
+def _table(path: Path, name: str) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            text = file.read(LIMIT_BYTES).decode()
+    except OSError:
+        return {}
+    except UnicodeDecodeError as error:
+        raise ConfigProblem(f"{path} is not UTF-8: {error}") from error
+    try:
+        found: Any = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        if name and "labkit" not in text:
+            return {}  # another tool's business
+        raise ConfigProblem(f"{path} is not TOML: {error}") from error
+    for part in filter(None, name.split(".")):
+        found = found.get(part, {}) if isinstance(found, dict) else {}
+    if not isinstance(found, dict):
+        raise ConfigProblem(f"{path}: {name} is no table; write [{name}]")
+    return found
+
+
+def _check(path: Path, name: str, value: Any) -> None:
+    if name not in KEYS:
+        near = difflib.get_close_matches(name, KEYS, 1)
+        hint = f", did you mean {near[0]}?" if near else "."
+        raise ConfigProblem(f"{path}: there is no setting {name!r:.60}{hint} Known are {', '.join(KEYS)}")
+    wanted, meaning = KEYS[name]
+    if not isinstance(value, wanted) or isinstance(value, bool) or (name == "grace_s" and not 0 <= value < 1e9):
+        raise ConfigProblem(f"{path}: {name} = {value!r:.60} cannot be: {meaning}")
