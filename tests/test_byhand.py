@@ -31,10 +31,11 @@ CELLS = {
 class Hand:
     """A kernel as JupyterLab starts it for a notebook, and a person who runs cells."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, session: str | None = None) -> None:
         self.path = path
         self.kernel = KernelManager(kernel_name="python3")
-        self.kernel.start_kernel(env=plain_environment(JPY_SESSION_NAME=str(path)), cwd=str(path.parent))
+        named = str(path) if session is None else session
+        self.kernel.start_kernel(env=plain_environment(JPY_SESSION_NAME=named), cwd=str(path.parent))
         self.client = self.kernel.blocking_client()
         self.client.start_channels()
         self.client.wait_for_ready(timeout=60)
@@ -147,6 +148,20 @@ def test_promoting_runs_the_saved_notebook_cleanly_and_outlives_the_kernel(lab: 
     assert (status(run).state, manifest["labels"], manifest["kind"]) == ("finished", [], "run")
     assert manifest["promoted_from"] == runs(lab)[0].name
     assert manifest["verdicts"][0]["verdict"] == "held"
+
+
+def test_a_kernel_as_vs_code_starts_it_knows_its_notebook_and_its_cells_by_their_source(lab: Path) -> None:
+    first, *rest = CELLS.values()
+    person = Hand(write(lab / "notebooks" / "tries.ipynb", parameters(first), *rest), session="")
+    try:
+        person.ask(f"__vsc_ipynb_file__ = {str(person.path)!r}")
+        for name in ("cell-1", "cell-2", "cell-4", "cell-3"):
+            person.ask(CELLS[name])  # without an id
+    finally:
+        person.close()
+    (run,) = runs(lab)
+    manifest = run.read_manifest()
+    assert (manifest["notebook"], manifest["explored"]) == ("notebooks/tries.ipynb", "cells 2, 4, 3")
 
 
 def test_cells_that_were_not_saved_cannot_be_promoted(lab: Path, hand: Hand) -> None:

@@ -27,10 +27,13 @@ def values() -> dict[str, Any]:
 
 
 def notebook_path() -> Path:
-    """Returns the notebook that this kernel belongs to, the script, or a stand-in in the working directory."""
-    session = os.environ.get("JPY_SESSION_NAME", "")
-    if session.endswith(".ipynb"):
-        return Path(os.path.abspath(session))
+    """Returns the notebook that this kernel belongs to, the script, or a stand-in in the working directory.
+
+    A Jupyter server says it in the kernel's environment, VS Code in a variable of the notebook.
+    """
+    for name in (os.environ.get("JPY_SESSION_NAME"), values().get("__vsc_ipynb_file__")):
+        if isinstance(name, str) and name.endswith(".ipynb"):
+            return Path(os.path.abspath(name))
     script = getattr(sys.modules["__main__"], "__file__", None)
     if script and shell() is None:
         return Path(os.path.abspath(script))

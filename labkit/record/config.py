@@ -78,5 +78,6 @@ def _check(path: Path, name: str, value: Any) -> None:
         hint = f", did you mean {near[0]}?" if near else "."
         raise ConfigProblem(f"{path}: there is no setting {name!r:.60}{hint} Known are {', '.join(KEYS)}")
     wanted, meaning = KEYS[name]
-    if not isinstance(value, wanted) or isinstance(value, bool) or (name == "grace_s" and not 0 <= value < 1e9):
+    is_kind = isinstance(value, wanted) and not isinstance(value, bool)
+    if not is_kind or (name == "grace_s" and not 0 <= float(value) < 1e9):
         raise ConfigProblem(f"{path}: {name} = {value!r:.60} cannot be: {meaning}")
