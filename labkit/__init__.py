@@ -21,6 +21,7 @@ _HOME = {
     "device": "labkit.kernel.determinism",
     "digits": "labkit.kernel.datasets",
     "environment": "labkit.kernel.environment",
+    "epoch_table": "labkit.kernel.tables",
     "evaluate": "labkit.kernel.training",
     "figures": "labkit.kernel",
     "fingerprint": "labkit.kernel.determinism",
@@ -29,9 +30,12 @@ _HOME = {
     "loader": "labkit.kernel.data",
     "pad_collate": "labkit.kernel.data",
     "predict": "labkit.kernel.training",
+    "random_flip": "labkit.kernel.augment",
+    "random_shift": "labkit.kernel.augment",
     "seed": "labkit.kernel.determinism",
     "start": "labkit.kernel.run",
     "train_one_epoch": "labkit.kernel.training",
+    "training_settings": "labkit.kernel.tables",
     "vanishing_layers": "labkit.kernel.gradients",
 }
 

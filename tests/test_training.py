@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 
 import pytest
 import torch
@@ -257,6 +258,45 @@ def test_the_layer_table_knows_shared_unused_lazy_and_nested_layers():
     model.train()
     model(torch.zeros(2, 5, 4), torch.ones(2))["out"].sum().backward()  # a lazy layer has become trainable
     assert model.first.weight.grad is not None
+
+
+def test_the_layer_table_verifies_the_shapes_that_are_stated():
+    model = nn.Sequential(OrderedDict(body=nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten()), head=nn.Linear(144, 2)))
+    images = torch.zeros(5, 1, 8, 8)
+    stated = {"body": ("batch", 144), "body.0": ("batch", 4, "side", "side"), "(model)": ("batch", 2)}
+    table = layer_table(model, images, stated).set_index("name")
+    assert table["verified"].to_dict() == {
+        "body": "(batch, 144)",
+        "body.0": "(batch, 4, side, side)",
+        "body.1": "",
+        "head": "",
+        "total": "(batch, 2)",
+    }
+    assert table["output shape"]["body.0"] == "(5, 4, 6, 6)" and table["parameters"]["total"] == 330
+    assert "verified" not in layer_table(model, images)
+    for wrong, said in (
+        ({"body.0": ("batch", 8, 6, 6)}, r"output of body\.0: axis 1 has the size 4, not 8"),
+        ({"body": ("batch", 144), "head": ("side", 2), "body.0": ("batch", 4, "side", 6)}, r"axis 2 \(side\)"),
+        ({"(model)": (5, 10)}, "output of the model: axis 1"),
+        ({"bodi": (5, 10)}, "no module 'bodi'; did you mean 'body'"),
+    ):
+        with pytest.raises(RunProblem, match=said):
+            layer_table(model, images, wrong)
+
+
+def test_an_output_that_is_no_tensor_or_was_not_made_cannot_be_verified():
+    class Pair(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.unused = nn.LSTM(2, 3), nn.Linear(2, 2)
+
+        def forward(self, x):
+            return self.used(x)[0]
+
+    with pytest.raises(RunProblem, match=r"output of used is no tensor: \(4, 1, 3\), \(1, 1, 3\)"):
+        layer_table(Pair(), torch.zeros(4, 1, 2), {"used": (4, 1, 3)})
+    with pytest.raises(RunProblem, match="unused: the model did not call it"):
+        layer_table(Pair(), torch.zeros(4, 1, 2), {"unused": (4, 2)})
 
 
 def test_an_error_in_the_model_leaves_no_hook_behind():

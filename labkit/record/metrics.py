@@ -222,7 +222,7 @@ def _summary(column: Column) -> dict[str, Any]:
 def read(path: Path) -> Metrics:
     """Returns the metrics in a file; an unreadable file has none, unreadable lines are counted."""
     metrics = Metrics()
-    for record in _records(path):
+    for record in records(path):
         if record is None:
             metrics.torn += 1
             continue
@@ -250,7 +250,7 @@ def main(names: Iterable[str]) -> list[str]:
 
 def canonical(path: Path) -> bytes:
     """Returns the whole lines of a metrics file without their times: equal for two runs that did the same."""
-    return b"".join(dumps(_without_time(record)) + b"\n" for record in _records(path) if record is not None)
+    return b"".join(dumps(_without_time(record)) + b"\n" for record in records(path) if record is not None)
 
 
 def last(path: Path, tail_bytes: int = 8192) -> dict[str, Any]:
@@ -271,7 +271,7 @@ def _without_time(record: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in record.items() if name != "t"}
 
 
-def _records(path: Path) -> Iterator[dict[str, Any] | None]:
+def records(path: Path) -> Iterator[dict[str, Any] | None]:
     """Yields each line as a record with its floats restored, None for a line that is torn."""
     file = open_record(path)
     if file is None:

@@ -68,6 +68,11 @@ class RunDir:
         return self.path / "metrics.jsonl"
 
     @property
+    def training(self) -> Path:
+        """What optimizer and scheduler were set to."""
+        return self.path / "training.json"
+
+    @property
     def stated(self) -> Path:
         """What the notebook stated: expectations, conclusions, labels."""
         return self.path / "stated.json"
