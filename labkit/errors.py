@@ -7,6 +7,7 @@ LabkitError
 │   ├── KernelProblem       the kernel asked for does not exist
 │   ├── RunNotFound         no run goes by that name, or more than one does
 │   ├── ConfigProblem       a setting is unknown or cannot have its value
+│   ├── GitProblem          git is missing, refuses, or has not what was asked for
 │   └── FolderProblem       a folder cannot be read or written
 ├── WorkFailed              the work itself failed; its run says how (exit status 1)
 └── RunProblem              a run cannot do what its notebook asked of it
@@ -45,6 +46,10 @@ class RunNotFound(BadInput):
 
 class ConfigProblem(BadInput):
     """A setting is unknown or cannot have its value."""
+
+
+class GitProblem(BadInput):
+    """Git is missing, refuses, or has not what was asked for."""
 
 
 class FolderProblem(BadInput):
