@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from running import NOTEBOOKS, Ended, alive, fixture, labkit, make_lab, run, started, wait_for
-from tiny import ROOT, notebook, write
+from tiny import ROOT, notebook, parameters, write
 
 from labkit import cli
 from labkit.record.find import every
@@ -303,6 +303,26 @@ def test_a_relative_folder_of_runs_works_where_the_notebook_lies_elsewhere(lab: 
     done = labkit("run", str(fixture(lab, "minimal")), "--runs", "elsewhere", "--no-report")
     assert done.returncode == 0, done.stderr
     assert (lab / "elsewhere" / "last" / "output.log").read_text() == "hello\n"
+
+
+def test_an_environment_that_is_no_text_reaches_the_kernel_byte_by_byte(lab: Path) -> None:
+    strange = {b"CAF\xc9": b"\xff\xfe x", b"PLAIN": b"a\xff\n", b"TEXT": "é☃".encode()}
+    cell = f"import os\nprint({{name: os.environb.get(name) for name in {list(strange)}}} == {strange})"
+    ended = run(
+        write(lab / "notebooks" / "bytes.ipynb", cell),
+        **{os.fsdecode(name): os.fsdecode(value) for name, value in strange.items()},
+    )
+    assert (ended.exit_status, ended.log) == (0, "True\n"), ended.err
+
+
+def test_a_notebook_without_any_metadata_takes_parameters(lab: Path) -> None:
+    bare = notebook(parameters("N: int = 1"), "print(N)")
+    bare["metadata"] = {}
+    path = lab / "notebooks" / "bare.ipynb"
+    path.write_text(json.dumps(bare))
+    ended = run(path, "-p", "N=5")
+    assert (ended.exit_status, ended.log) == (0, "5\n"), ended.err
+    assert ended.run.read_manifest()["parameters"] == {"N": 5}
 
 
 STRANGE = [

@@ -448,7 +448,12 @@ def test_a_course_keeps_its_peaks_and_skips_what_is_no_number() -> None:
 def test_the_first_screen_says_what_was_expected_and_what_came_of_it(tmp_path: Path) -> None:
     run = make_run(tmp_path, notebook(prose("# A")))
     held = {"text": "good <b>", "condition": "acc > 0.7", "verdict": "held", "value": 0.75, "late": True}
-    facts = [held, {"text": "x", "condition": "", "verdict": "undecided", "reason": "a debug run"}, {"text": 3}, "damaged"]
+    facts = [
+        held,
+        {"text": "x", "condition": "", "verdict": "undecided", "reason": "a debug run"},
+        {"text": 3},
+        "damaged",
+    ]
     run.update_manifest(verdicts=facts, labels=["explored"], explored="cells 2, 4, 3")
     page = render(run)
     assert "good &lt;b&gt; <code>acc &gt; 0.7</code></th><td>it was 0.75; stated after the first metric</td>" in page

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import random
 import re
 import signal
 import subprocess
@@ -198,3 +199,77 @@ def test_an_endless_loop_that_catches_every_interrupt_is_killed_when_the_grace_i
         ended = under_way.ended(10)
     assert (ended.status.state, ended.exit_status) == ("killed", 1)
     wait_for(lambda: not alive(*pids.values()), 5)
+
+
+# before there is a kernel, or a run, or anything that could take the signal
+
+EARLY_S = (0.2, 0.4, 0.6, 0.8)
+MARK = "A_STOP_OF_THIS_TEST"  # in the environment of all that a command starts
+
+
+def stop_early(lab: Path, name: str, number: signal.Signals, late_s: float) -> str:
+    """Stop a command so soon after its start; returns what is wrong with how it ended, empty where nothing is."""
+    runs, mark = lab / "runs" / name, f"{lab} {name}"
+    process = subprocess.Popen(
+        [*LABKIT, "run", str(fixture(lab, "sleeps", name)), "--no-report", "--grace", "4", "--runs", str(runs)],
+        env=plain_environment(**{MARK: mark}),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(late_s)
+    process.send_signal(number)
+    try:
+        _, err = process.communicate(timeout=30)
+        wait_for(lambda: not started_with(mark), 10)
+    except (subprocess.TimeoutExpired, AssertionError) as error:
+        for pid in started_with(mark):
+            os.kill(pid, signal.SIGKILL)
+        process.communicate()
+        return str(error)
+    found = [status(run) for run in every(runs)]
+    good = process.returncode in (-number, EXIT[number]) and all(state.is_over for state in found)
+    return "" if good else f"exit status {process.returncode}, {found}: {err}"
+
+
+def started_with(mark: str) -> list[int]:
+    """The processes that have this mark in their environment."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if f"{MARK}={mark}\0".encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+        except OSError:
+            pass  # gone by now, or somebody else's
+    return alive(*found)
+
+
+def stop_many_early(folder: Path, number: signal.Signals, count: int) -> None:
+    """Stop so many commands about each of the moments, two at a time."""
+    seed = random.SystemRandom().randrange(2**32)
+    draw = random.Random(seed)
+    lab = make_lab(folder / "Ada's lab")
+    moments = {
+        f"{early_s} {n}": early_s + (draw.uniform(0, 0.2) if n else 0) for early_s in EARLY_S for n in range(count)
+    }
+    with ThreadPoolExecutor(2) as pool:
+        wrong = pool.map(lambda name: stop_early(lab, name, number, moments[name]), moments)
+    bad = {f"{late_s:.3f} s": text for late_s, text in zip(moments.values(), wrong, strict=True) if text}
+    assert not bad, f"seed {seed}: {bad}"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM])
+def test_a_stop_right_after_the_start_hangs_nothing_and_leaves_nothing_running(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    stop_many_early(tmp_path, number, 1)
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("number", [signal.SIGTERM])
+def test_many_stops_right_after_the_start_hang_nothing_and_leave_nothing_running(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    stop_many_early(tmp_path, number, 20)
