@@ -56,7 +56,7 @@ runs_option = click.option(
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for a program to read.")
 parameters_option = click.option(
-    "-p", "--parameter", "parameters", multiple=True, metavar="NAME=VALUE", help="Set a parameter."
+    "-p", "--parameter", "parameters", multiple=True, metavar="NAME=VALUE", help="Set a parameter; NAME in any case."
 )
 files_option = click.option(
     "-f",
@@ -86,6 +86,7 @@ files_option = click.option(
 )
 @click.option("--report/--no-report", default=True, help="Write the run's report.html; default: yes.")
 @click.option("--strict", is_flag=True, help="Exit with status 1 unless every expectation held.")
+@click.option("--preflight", is_flag=True, help="First a run with DEBUG=True; the full run only when that finishes.")
 @runs_option
 @json_option
 @click.pass_context
@@ -99,6 +100,7 @@ def run(
     grace_s: float,
     report: bool,
     strict: bool,
+    preflight: bool,
     runs: Path | None,
     as_json: bool,
 ) -> None:
@@ -106,43 +108,45 @@ def run(
 
     \b
     labkit run notebooks/digits-cnn.ipynb -p EPOCHS=3 -p LEARNING_RATE=1e-3
-    labkit run notebooks/digits-cnn.ipynb -f params.yaml --timeout 3600
+    labkit run notebooks/digits-cnn.ipynb -f params.yaml --timeout 3600 --preflight
 
     The last line printed is the run's directory. Ctrl-C stops at the next step; a second one at once.
     """
     from labkit.record import summary
-    from labkit.workbench import execute, job, terminal
+    from labkit.workbench import job, params
+    from labkit.workbench import notebook as notebooks
+    from labkit.workbench import preflight as preflights
 
-    prepared = job.prepare(
-        notebook,
-        given(parameters, files),
-        kernel=kernel,
-        timeout_s=timeout_s,
-        grace_s=grace_s,
-        runs=runs,
-        command=["labkit", *sys.argv[1:]],
-    )
+    source = notebooks.read(Path(os.path.abspath(notebook)))
+    asked = params.from_command_line(parameters, files)
+    more: dict[str, Any] = {"kernel": kernel, "timeout_s": timeout_s, "grace_s": grace_s, "runs": runs}
+    more["command"] = ["labkit", *sys.argv[1:]]
+    if preflight:
+        trial = job.prepare(source, preflights.asked(source, asked), labels=(preflights.LABEL,), **more)
+        if status := _carry_out(trial, report, as_json, is_last=False):
+            click.echo("labkit: the preflight did not finish, so the full run was not started", err=True)
+            ctx.exit(status)
+        more["preflight"] = trial.directory.name
+    prepared = job.prepare(source, asked, **more)
+    status = _carry_out(prepared, report, as_json)
+    ctx.exit(status or int(strict and not summary.all_held(prepared.directory)))
+
+
+def _carry_out(prepared: Any, report: bool, as_json: bool, is_last: bool = True) -> int:
+    """Executes a prepared run, prints how it ended, and returns the exit status that says so."""
+    from labkit.workbench import execute, terminal
+
     progress = execute.Progress()
     with terminal.live_line(prepared.directory, progress, quiet=as_json):
         ended = execute.execute(prepared, progress)
     if report:
         _write_report(prepared.directory)
-    if as_json:
-        terminal.print_json(terminal.facts(prepared.directory))
-    else:
-        terminal.print_end(prepared.directory, ended)
     status = exit_status(ended.state, (ended.exit or {}).get("stop"))
-    ctx.exit(status or int(strict and not summary.all_held(prepared.directory)))
-
-
-def given(parameters: tuple[str, ...], files: tuple[Path, ...]) -> dict[str, Any]:
-    """Returns the parameters that a command line asks for; later files, then `-p`, win."""
-    from labkit.workbench import params
-
-    values: dict[str, Any] = {}
-    for path in files:
-        values |= params.read_yaml(path)
-    return values | dict(params.parse_assignment(text) for text in parameters)
+    if not as_json:
+        terminal.print_end(prepared.directory, ended)
+    elif is_last or status:
+        terminal.print_json(terminal.facts(prepared.directory))
+    return status
 
 
 def exit_status(state: str, stop: str | None) -> int:
@@ -266,14 +270,15 @@ def report(
     labkit report last 3f9a1c
     labkit report notebooks/digits-cnn.ipynb -p EPOCHS=3 --rerun stale
     """
-    from labkit.workbench import reports
+    from labkit.workbench import params, reports
 
     notebooks = [Path(name) for name in names if name.endswith(".ipynb")]
     directories = [_find(name, runs) for name in names if not name.endswith(".ipynb")]
     for directory in directories:
         click.echo(reports.write_of_run(directory))
     if notebooks or not names:
-        wanted = reports.Wanted(notebooks, given(parameters, files), rerun, output, runs, ["labkit", *sys.argv[1:]])
+        asked = params.from_command_line(parameters, files)
+        wanted = reports.Wanted(notebooks, asked, rerun, output, runs, ["labkit", *sys.argv[1:]])
         ctx.exit(reports.make(wanted, click.echo))
 
 

@@ -23,7 +23,7 @@ from labkit.record.files import read_json, write_json
 from labkit.record.find import every, find
 from labkit.record.rundir import SCRATCH, RunDir, create
 from labkit.record.status import status
-from labkit.workbench import logview, params, terminal
+from labkit.workbench import logview, terminal, yamlfile
 from labkit.workbench import notebook as notebooks
 
 STEERING = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202e[/red][bold]\r"
@@ -51,7 +51,7 @@ def whole(runs: Path) -> RunDir:
         given={"N": 1},
         notebook="digits.ipynb",
     )
-    run.params.write_text(params.yaml_text({"N": 1, "RATE": 1e-3, "NOTE": "a: b", "LIST": [1, {"x": None}]}))
+    run.params.write_text(yamlfile.yaml_text({"N": 1, "RATE": 1e-3, "NOTE": "a: b", "LIST": [1, {"x": None}]}))
     write(run.notebook, markdown("# Digits"), parameters("N: int = 1"), "print(N)")
     shutil.copy(run.notebook, run.source / "notebook.ipynb")
     run.log.write_text("2026-11-21 10:15:00.123 INFO [digits.ipynb training: train: 12] loss is 0.5\nprinted\n")
@@ -333,7 +333,7 @@ def look(run: RunDir, runs: Path) -> None:
     assert all(isinstance(line, str) for line in logview.lines(run, level="info", follow=True))
     for name in (run.id, "last", "best:loss", "digits@best:-accuracy"):
         refusable(find, name, runs)
-    refusable(params.read_yaml, run.params)
+    refusable(yamlfile.read_yaml, run.params)
     refusable(lambda: notebooks.read(run.notebook).parameters())
     refusable(run.read_manifest)
 

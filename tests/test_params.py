@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
+from plain import plain_text, same, values
 from records import quick
 
-from labkit.errors import ParameterProblem
-from labkit.record.declared import declared
+from labkit.errors import NotebookProblem, ParameterProblem
+from labkit.record.allowed import allowed
+from labkit.record.declared import computed, declared
 from labkit.record.files import dumps
-from labkit.workbench.params import (
-    Raw,
-    effective,
-    kinds_of,
-    parse_assignment,
-    read_yaml,
-    resolve,
-    yaml_text,
-    yaml_value,
-)
+from labkit.workbench.params import Raw, admit, effective, from_command_line, parse_assignment, resolve
+from labkit.workbench.yamlfile import read_yaml, yaml_text, yaml_value
 
 CELL = """
 EPOCHS: int = 3
@@ -39,24 +32,6 @@ GUESSED = 5
 ANYTHING = None
 """
 DECLARED = declared(CELL)
-plain_text = st.text(st.characters(exclude_categories=["Cs"]))
-scalars = st.none() | st.booleans() | st.integers() | st.floats() | plain_text
-values = st.recursive(
-    scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(plain_text, inner, max_size=4), max_leaves=12
-)
-
-
-def same(one: object, other: object) -> bool:
-    """Equal in value and in type, all the way down; NaN equals itself, a zero its own sign only."""
-    if type(one) is not type(other):
-        return False
-    if isinstance(one, float):
-        return repr(one) == repr(other)
-    if isinstance(one, list):
-        return len(one) == len(other) and all(map(same, one, other))
-    if isinstance(one, dict):
-        return list(one) == list(other) and all(map(same, one.values(), other.values()))
-    return one == other
 
 
 def asked(**given: object) -> dict[str, object]:
@@ -91,7 +66,7 @@ TYPED = {
     "LIMIT=None": None,
     "LIMIT=null": None,
     "LIMIT=2": 2.0,
-    "PAIR=[1, 2]": [1, 2],
+    "PAIR=[1, 2]": (1, 2),
     "GUESSED=6": 6,
     " EPOCHS =5": 5,
     "ANYTHING=12:30": "12:30",
@@ -144,24 +119,178 @@ def test_a_file_never_turns_a_value_into_another_type(tmp_path: Path, text: str)
         resolve(DECLARED, read_yaml(tmp_path / "p.yaml"), "x.ipynb")
 
 
-def test_yaml_is_read_as_version_1_2(tmp_path: Path):
-    (tmp_path / "p.yaml").write_text("A: 1e-4\nB: 007\nC: yes\nD: 12:30\nE: 2026-11-21\nF: 0o17\nG: ~\nH: .nan\n")
-    found = read_yaml(tmp_path / "p.yaml")
-    assert math.isnan(found.pop("H"))
-    assert found == {"A": 1e-4, "B": 7, "C": "yes", "D": "12:30", "E": "2026-11-21", "F": 15, "G": None}
-
-
 def test_an_unknown_name_is_refused_with_the_nearest_one():
-    with pytest.raises(ParameterProblem, match=r"no parameter 'EPOCH', did you mean EPOCHS\?"):
+    with pytest.raises(ParameterProblem, match=r"no parameter 'EPOCH' \(did you mean EPOCHS\?\)"):
         asked(EPOCH=1)
-    with pytest.raises(ParameterProblem, match=r"did you mean EPOCHS\?"):
-        asked(epochs=1)
+    with pytest.raises(ParameterProblem, match=r"no parameter 'epoch' \(did you mean EPOCHS\?\)"):
+        asked(epoch=1)
+
+
+def test_a_name_is_taken_in_any_case_and_in_any_unicode_form():
+    found = resolve(declared("EPOCHS: int = 1\nGRÖßE: int = 2\nﬁt: int = 3"), {"epochs": 5, "größe": 6, "FIT": 7}, "x")
+    assert found == {"EPOCHS": 5, "GRÖßE": 6, "fit": 7}
+
+
+def test_a_name_that_differs_in_case_from_two_parameters_must_be_spelled_out():
+    both = declared("EPOCHS: int = 1\nepochs: int = 2")
+    assert resolve(both, {"EPOCHS": 3}, "x") == {"EPOCHS": 3}
+    assert resolve(both, {"epochs": 3}, "x") == {"epochs": 3}
+    with pytest.raises(ParameterProblem, match="'Epochs' can mean EPOCHS or epochs"):
+        resolve(both, {"Epochs": 3}, "x")
+
+
+@pytest.mark.parametrize("spelled", [["EPOCHS=3", "epochs=4"], ["EPOCHS=3", "EPOCHS=3"]])
+def test_a_parameter_given_twice_in_one_place_is_refused(spelled: list[str]):
+    with pytest.raises(ParameterProblem, match="EPOCHS is given twice by -p"):
+        resolve(DECLARED, from_command_line(spelled, []), "x.ipynb")
+
+
+def test_a_file_with_two_spellings_of_a_parameter_is_refused_and_named(tmp_path: Path):
+    (tmp_path / "p.yaml").write_text("EPOCHS: 3\nepochs: 4\n")
+    with pytest.raises(ParameterProblem, match=r"EPOCHS is given twice by .*p\.yaml, as EPOCHS and as epochs"):
+        resolve(DECLARED, from_command_line([], [tmp_path / "p.yaml"]), "x.ipynb")
+
+
+def test_later_files_win_over_earlier_ones_and_the_command_line_over_all_in_any_spelling(tmp_path: Path):
+    (tmp_path / "a.yaml").write_text("EPOCHS: 3\nrate: 0.5\nNAME: a\n")
+    (tmp_path / "b.yaml").write_text("epochs: 4\nRATE: 0.25\n")
+    asked = from_command_line(["Epochs=5"], [tmp_path / "a.yaml", tmp_path / "b.yaml"])
+    assert resolve(DECLARED, asked, "x.ipynb") == {"EPOCHS": 5, "RATE": 0.25, "NAME": "a"}
+
+
+def test_nothing_asked_for_is_no_source(tmp_path: Path):
+    (tmp_path / "p.yaml").write_text("")
+    assert from_command_line([], [tmp_path / "p.yaml"]) == []
 
 
 def test_every_problem_is_said_at_once():
     with pytest.raises(ParameterProblem) as raised:
         asked(EPOCHS="x", RATE="y", NOTHING=1)
-    assert str(raised.value).count("\n") == 2
+    unknown, epochs, rate = str(raised.value).split("\n")
+    assert unknown.startswith(
+        "x.ipynb has no parameter 'NOTHING' (did you mean ANYTHING?); x.ipynb declares EPOCHS, RATE, NAME"
+    )
+    assert epochs == "EPOCHS = 'x' is str, but the notebook declares int (default 3)"
+    assert rate == "RATE = 'y' is str, but the notebook declares float (default 0.001)"
+
+
+def test_a_message_of_five_hundred_findings_stays_readable():
+    many = declared("\n".join(f"P{number}: int = 1" for number in range(500)))
+    with pytest.raises(ParameterProblem) as raised:
+        resolve(many, {f"x{number}{'x' * 500}": 1 for number in range(500)}, "x.ipynb")
+    lines = str(raised.value).split("\n")
+    assert len(lines) == 20 and max(map(len, lines)) < 250
+    assert lines[0].endswith("P18, P19, …") and lines[-1] == "… and 481 more"
+
+
+def test_a_name_that_the_cell_computes_is_refused_with_its_line():
+    cell = "EPOCHS: int = 3\nRATE = 0.1\nSTEPS = EPOCHS * 100\n"
+    with pytest.raises(
+        ParameterProblem, match=r"^steps is computed in line 3 of the parameters of x.ipynb, and cannot"
+    ):
+        resolve(declared(cell), {"steps": 5}, "x.ipynb", computed(cell))
+
+
+CHOICES = """
+OPTIMIZER: Literal["adam", "sgd"] = "adam"
+LAYERS: Literal[1, 2, 3] = 2
+RATE: float | Literal["auto"] = "auto"
+FLAG: Literal[True, "maybe"] | None = None
+DROPOUT: float = 0.1  # share of units dropped, in [0, 1)
+UNITS: list[int] = [8, 8]  # in [1, 512]
+"""
+CHOSEN = {
+    "OPTIMIZER=sgd": "sgd",
+    "LAYERS=3": 3,
+    "RATE=auto": "auto",
+    "RATE=1e-4": 1e-4,
+    "FLAG=true": True,
+    "FLAG=maybe": "maybe",
+    "FLAG=None": None,
+    "DROPOUT=0": 0.0,
+    "UNITS=[1, 512]": [1, 512],
+}
+NOT_ALLOWED = {
+    "OPTIMIZER=sdg": "OPTIMIZER = 'sdg' is none of 'adam', 'sgd' (did you mean 'sgd'?) (default 'adam')",
+    "LAYERS=4": "LAYERS = 4 is none of 1, 2, 3 (default 2)",
+    "LAYERS=true": "LAYERS = True is none of 1, 2, 3 (default 2)",
+    "LAYERS=1.0": "LAYERS = 1.0 is none of 1, 2, 3 (default 2)",
+    "RATE=fast": "RATE = 'fast' is str, but the notebook declares float or 'auto' (default 'auto')",
+    "FLAG=false": "FLAG = False is none of True, 'maybe', None (default None)",
+    "DROPOUT=1": "DROPOUT = 1 is outside of the range [0, 1) (default 0.1)",
+    "DROPOUT=nan": "DROPOUT = nan is outside of the range [0, 1) (default 0.1)",
+    "DROPOUT=x": "DROPOUT = 'x' is str, but the notebook declares float, in [0, 1) (default 0.1)",
+    "UNITS=[8, 0]": "UNITS = [8, 0] is outside of the range [1, 512] (default [8, 8])",
+    "UNITS=[8, a]": "UNITS = [8, 'a'] is a list of something else, but the notebook declares list[int], in [1, 512]"
+    " (default [8, 8])",
+}
+
+
+@pytest.mark.parametrize(("text", "value"), CHOSEN.items(), ids=CHOSEN)
+def test_what_is_among_the_choices_and_in_the_range_is_taken(text: str, value: object):
+    name, raw = parse_assignment(text)
+    assert same(resolve(declared(CHOICES), {name: raw}, "x")[name], value)
+
+
+@pytest.mark.parametrize(("text", "message"), NOT_ALLOWED.items(), ids=NOT_ALLOWED)
+def test_a_refusal_names_parameter_value_what_is_allowed_and_the_default(text: str, message: str):
+    with pytest.raises(ParameterProblem) as raised:
+        resolve(declared(CHOICES), from_command_line([text], []), "x")
+    assert str(raised.value) == message
+
+
+def test_a_default_that_breaks_its_own_declaration_is_a_problem_of_the_notebook_said_with_the_others():
+    cell = declared("EPOCHS: int = 0  # in [1, 512]\nNAME: str = None\nRATE: float = 0.1")
+    with pytest.raises(NotebookProblem) as raised:
+        admit(cell, {"RATE": "x"}, "x.ipynb")
+    first, second, third = str(raised.value).split("\n")
+    assert first.startswith("x.ipynb, line 1 of the parameters: EPOCHS = 0 is outside of the range [1, 512]")
+    assert second.startswith("x.ipynb, line 2 of the parameters: NAME = None is None, but the notebook declares str")
+    assert third.startswith("RATE = 'x' is str")
+
+
+def test_looking_at_a_notebook_does_not_judge_its_defaults():
+    assert resolve(declared("EPOCHS: int = 'x'\nRATE: float = 0.1"), {"RATE": 1}, "x.ipynb") == {"RATE": 1.0}
+
+
+MODES = """
+DEBUG: bool = False
+RESUME: str = ""
+TRAIN: bool = True
+TEST: bool = True
+MODEL_PATH: str = ""
+"""
+REFUSED_TOGETHER = {
+    "TRAIN=False TEST=False": ["leave nothing to do", "needs MODEL_PATH"],
+    "TRAIN=False": ["TRAIN=False needs MODEL_PATH"],
+    "TRAIN=False RESUME=last": ["RESUME goes on with a training", "RESUME='last' names a checkpoint"],
+    "TRAIN=False MODEL_PATH=x.pt": ["MODEL_PATH='x.pt' names a checkpoint, and labkit keeps no checkpoints yet"],
+    "MODEL_PATH=x.pt": ["MODEL_PATH='x.pt' names a checkpoint, and labkit keeps no checkpoints yet"],
+    "RESUME=last": ["RESUME='last' names a checkpoint, and labkit keeps no checkpoints yet"],
+}
+
+
+@pytest.mark.parametrize("text", REFUSED_TOGETHER)
+def test_parameters_that_contradict_each_other_are_refused(text: str):
+    with pytest.raises(ParameterProblem) as raised:
+        admit(declared(MODES), from_command_line(text.split(), []), "x.ipynb")
+    assert str(raised.value).count("\n") == len(REFUSED_TOGETHER[text]) - 1
+    for part in REFUSED_TOGETHER[text]:
+        assert part in str(raised.value)
+
+
+@pytest.mark.parametrize("text", ["", "TEST=False", "DEBUG=True", "DEBUG=True TEST=False", "RESUME= MODEL_PATH="])
+def test_parameters_that_agree_pass(text: str):
+    admit(declared(MODES), from_command_line(text.split(), []), "x.ipynb")
+
+
+@pytest.mark.parametrize("cell", ["TRAIN = False", "TRAIN = 'train.csv'\nTEST = False", "MODEL_PATH = 'model.pt'"])
+def test_the_same_names_in_a_notebook_that_means_something_else_stop_nothing(cell: str):
+    admit(declared(cell), {}, "x.ipynb")
+
+
+def test_a_path_for_the_model_in_a_notebook_with_its_own_default_passes():
+    assert admit(declared("MODEL_PATH = 'model.pt'"), {"MODEL_PATH": "other.pt"}, "x") == {"MODEL_PATH": "other.pt"}
 
 
 def test_a_notebook_that_declares_none_takes_none():
@@ -183,13 +312,13 @@ def test_a_name_that_is_code_keyword_or_path_is_refused_briefly(name: object):
 
 def test_an_assignment_without_a_sign_is_refused():
     with pytest.raises(ParameterProblem, match="write NAME=VALUE"):
-        parse_assignment("EPOCHS")
+        from_command_line(["EPOCHS"], [])
 
 
 @pytest.mark.parametrize(
     "value",
-    [object(), {1: 2}, b"x", {"a": {3}}, "\ud800", ["\udfff"], {"\ud800": 1}],
-    ids=lambda value: ascii(value)[:20],
+    [object(), {1: 2}, 10**4300, -(10**5000), b"x", {"a": {3}}, "\ud800", ["\udfff"], {"\ud800": 1}],
+    ids=lambda value: f"{type(value).__name__}",
 )
 def test_a_value_that_no_cell_can_say_is_refused(value: object):
     with pytest.raises(ParameterProblem, match="ANYTHING"):
@@ -205,119 +334,8 @@ def test_a_value_nested_a_hundred_deep_is_refused():
 
 
 def test_values_with_quotes_newlines_a_megabyte_and_large_numbers_pass_unchanged():
-    for value in ["'\"\\\n\r\0\x1b", "x" * 2**20, 10**30, math.inf, -0.0, "\U0001f600"]:
+    for value in ["'\"\\\n\r\0\x1b", "x" * 2**20, 10**4299, math.inf, -0.0, "\U0001f600"]:
         assert same(asked(ANYTHING=value)["ANYTHING"], value)
-
-
-def test_a_few_aliases_cannot_stand_for_billions_of_values(tmp_path: Path):
-    lines = ["A0: &a0 [x, x]", *(f"A{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12))]
-    for text in ("\n".join(lines), "A: &a [*a, *a]"):
-        (tmp_path / "p.yaml").write_text(text)
-        with pytest.raises(ParameterProblem, match="alias"):
-            read_yaml(tmp_path / "p.yaml")
-
-
-HOSTILE_YAML = [
-    "A: !!python/object/apply:os.mkdir [made]",
-    "A: !!python/name:os.system",
-    "!!python/module:os",
-    "A: !!bool x",
-    "A: !!int ''",
-    "A: !!float ''",
-    "A: !!timestamp []",
-    "A: !!omap x",
-    "A: 1\nA: 2",
-    "- 1",
-    "just text",
-    "5",
-    "A: [",
-    "\0",
-    "A: \x07",
-    "? {a: 1}\n: 2",
-    "A: 1\n---\nB: 2",
-    "%YAML 9.9\n---\nA: 1",
-    "A: !<tag:x> 1",
-    "[" * 400,
-    "{" * 400,
-    "- " * 5000 + "a",
-    "<<: 3",
-    "A: !!binary '%%%'",
-    "A: 1e99999999",
-    "A: 0x",
-    "A: " + "9" * 5000,
-]
-
-
-@pytest.mark.parametrize("text", HOSTILE_YAML, ids=lambda text: ascii(text)[:25])
-def test_hostile_yaml_is_a_parameter_problem_or_a_plain_value_and_runs_nothing(tmp_path: Path, monkeypatch, text: str):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "p.yaml").write_text(text)
-    try:
-        found = read_yaml(tmp_path / "p.yaml")
-        resolve(declared("A = None"), found, "x.ipynb")
-    except ParameterProblem as error:
-        assert len(str(error)) < 2000
-    assert os.listdir(tmp_path) == ["p.yaml"]
-
-
-@pytest.mark.parametrize("kind", ["missing", "folder", "not UTF-8", "empty"])
-def test_a_file_of_parameters_that_cannot_be_read_is_said(tmp_path: Path, kind: str):
-    path = tmp_path / "p.yaml"
-    {
-        "missing": lambda: None,
-        "folder": path.mkdir,
-        "not UTF-8": lambda: path.write_bytes(b"\xff\xfe"),
-        "empty": lambda: path.write_text("# nothing\n"),
-    }[kind]()
-    if kind == "empty":
-        assert read_yaml(path) == {}
-    else:
-        with pytest.raises(ParameterProblem, match=r"p\.yaml cannot be read"):
-            read_yaml(path)
-
-
-@quick
-@given(st.dictionaries(plain_text, values, max_size=4))
-@example(
-    {
-        "a": "yes",
-        "b": "007",
-        "c": "12:30",
-        "d": "1e-4",
-        "e": "null",
-        "f": "~",
-        "g": "2026-11-21",
-        "h": "'\"",
-        "i": "*x",
-        "j": "&x",
-    }
-)
-@example({"a": 1e16, "b": 1e-7, "c": 5e-324, "d": -0.0, "e": math.inf, "f": math.nan, "g": 10**30, "": {}, "h": []})
-@example(
-    {
-        "a": "\x85",
-        "b": "\u2028",
-        "c": "\ufeff",
-        "d": "\x7f",
-        "e": "\0",
-        "f": " x ",
-        "g": "a\n\nb\n",
-        "h": "\t",
-        "i": "#",
-        "=": "<<",
-    }
-)
-def test_yaml_reads_back_what_was_written(given_values: dict):
-    assert same(yaml_value(yaml_text(given_values)), given_values)
-
-
-@quick
-@given(st.text(max_size=100))
-def test_any_yaml_is_a_value_or_a_value_error(text: str):
-    try:
-        yaml_value(text)
-    except ValueError:
-        pass
 
 
 @quick
@@ -333,15 +351,11 @@ def test_a_value_passes_unchanged_or_is_refused(name: str, value: object):
 @quick
 @given(st.sampled_from(DECLARED), plain_text)
 def test_any_typed_text_has_the_declared_type_or_is_refused(parameter, text: str):
-    kinds = kinds_of(parameter)
     try:
         found = resolve(DECLARED, {parameter.name: Raw(text)}, "x.ipynb")[parameter.name]
     except ParameterProblem:
         return
-    expected = {"NoneType": "None", "list": "tuple" if "tuple" in kinds else "list"}.get(
-        type(found).__name__, type(found).__name__
-    )
-    assert not kinds or expected in kinds
+    assert same(allowed(parameter).fit(found), found)
 
 
 def test_what_a_run_records_is_plain_whatever_the_notebook_declares():

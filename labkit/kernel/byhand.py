@@ -12,7 +12,7 @@ from typing import Any
 from labkit.kernel import cells
 from labkit.kernel.journal import Journal, deviations, read_saved
 from labkit.launch import signals
-from labkit.record import lab, provenance
+from labkit.record import lab, provenance, version
 from labkit.record.files import iso, plain_json, write_json
 from labkit.record.process import Process
 from labkit.record.rundir import SCRATCH, create
@@ -26,13 +26,14 @@ class ByHand:
     Attributes:
         directory: The run's directory, under `runs/.scratch/`.
         notebook: The notebook or the script.
-        parameters: The plain variables in upper case, at the start.
+        parameters: The plain variables in upper case, at the start; an empty VERSION filled in.
     """
 
     def __init__(self) -> None:
         self.notebook = cells.notebook_path()
-        self.parameters = parameters_now()
         self._lab = lab.root(self.notebook.parent)
+        self._at_start = parameters_now()
+        self.parameters = self._at_start | version.filled(self._at_start, {}, self._lab)
         self._began = time.time()
         self.directory = create(lab.runs_folder(self.notebook.parent) / SCRATCH, self.notebook.stem, self._manifest())
         process = Process.of(os.getpid()).facts()
@@ -70,7 +71,7 @@ class ByHand:
         saved = read_saved(self.notebook)
         if saved is None or not self.journal.entries:
             return []
-        return deviations(self.journal.entries, saved, self.parameters, cells.values())
+        return deviations(self.journal.entries, saved, self._at_start, cells.values())
 
     def close(self) -> None:
         """Records how the run ended and what it came to."""

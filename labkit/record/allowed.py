@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import ast
 import difflib
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from labkit.record.declared import Parameter
+from labkit.record.interval import Interval, stated
 
 SCALARS: dict[str, type] = {"bool": bool, "int": int, "float": float, "str": str, "None": type(None)}
 CONTAINERS = {"list": "list", "List": "list", "tuple": "tuple", "Tuple": "tuple", "dict": "dict", "Dict": "dict"}
-RANGE = re.compile(r"(?<!\bas )\bin\s*([\[(])([^\[\]()]*)([\])]?)")
 
 
 @dataclass(frozen=True)
@@ -49,24 +48,6 @@ class Form:
 
 
 Forms = tuple[Form, ...]  # alternatives; none stands for all there are
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A range of numbers, as in `[0, 1)`."""
-
-    low: float
-    high: float
-    with_low: bool
-    with_high: bool
-
-    def holds(self, number: float) -> bool:
-        """Tells whether a number lies inside; NaN never does."""
-        above = self.low <= number if self.with_low else self.low < number
-        return above and (number <= self.high if self.with_high else number < self.high)
-
-    def __str__(self) -> str:
-        return f"{'(['[self.with_low]}{self.low}, {self.high}{')]'[self.with_high]}"
 
 
 @dataclass(frozen=True)
@@ -122,7 +103,15 @@ def allowed(parameter: Parameter) -> Allowed:
     else:
         kind = type(parameter.default).__name__
         forms = (Form(kind),) if kind in SCALARS or kind in CONTAINERS.values() else ()
-    return Allowed(forms, _interval(parameter.help))
+    return Allowed(forms, stated(parameter.help))
+
+
+def shown(value: Any) -> str:
+    """Returns a value as messages name it, cut after 80 characters."""
+    try:
+        return f"{value!r:.80}"
+    except ValueError:  # Python writes no integer of more than 4300 digits
+        return "an integer of very many digits"
 
 
 def broken(parameters: list[Parameter]) -> list[str]:
@@ -132,9 +121,8 @@ def broken(parameters: list[Parameter]) -> list[str]:
         try:
             allowed(parameter).fit(parameter.default)
         except ValueError as error:
-            problems.append(
-                f"line {parameter.line} of the parameters: {parameter.name} = {parameter.default!r:.80} {error}"
-            )
+            name, default = parameter.name, shown(parameter.default)
+            problems.append(f"line {parameter.line} of the parameters: {name} = {default} {error}")
     return problems
 
 
@@ -163,11 +151,13 @@ def _forms(annotation: str | ast.expr) -> Forms:
 
 def _either(nodes: list[ast.expr]) -> Forms:
     found = [_forms(node) for node in nodes]
-    return tuple(dict.fromkeys(form for forms in found for form in forms)) if all(found) else ()
+    return tuple(form for forms in found for form in forms) if all(found) else ()
 
 
 def _subscripted(name: str, inner: list[ast.expr]) -> Forms:
     """Returns what `name[inner]` stands for."""
+    if name == "Literal" and not inner:
+        raise ValueError("declares no choices")
     if name == "Literal":
         return tuple(map(_choice, inner))
     if name == "Union":
@@ -189,7 +179,7 @@ def _subscripted(name: str, inner: list[ast.expr]) -> Forms:
 def _choice(node: ast.expr) -> Form:
     try:
         value = ast.literal_eval(node)
-    except ValueError:
+    except (ValueError, TypeError):
         value = ...
     if value is None:
         return Form("None")
@@ -215,19 +205,25 @@ def _fit_form(value: Any, form: Form) -> Any:
         if type(value) is type(form.choice) and value == form.choice:
             return value
     elif form.kind == "float" and kind == "int":
-        if abs(value) < 2**1024 and float(value) == value:
-            return float(value)
+        if _as_float(value) == value:
+            return _as_float(value)
     elif form.kind in SCALARS:
-        if type(value) is SCALARS[form.kind] or (form.kind == "str" and isinstance(value, str)):
+        if type(value) is SCALARS[form.kind]:
             return value
     elif form.kind == "dict" and kind == "dict":
         return {key: _fit(item, form.items[0]) for key, item in value.items()}
     elif kind == form.kind or (kind, form.kind) == ("list", "tuple"):
         items = form.items if form.places else form.items * len(value)
-        return type(form.kind == "tuple" and () or [])(
-            _fit(item, forms) for item, forms in zip(value, items, strict=True)
-        )
+        make = tuple if form.kind == "tuple" else list
+        return make(_fit(item, forms) for item, forms in zip(value, items, strict=True))
     raise ValueError
+
+
+def _as_float(value: int) -> float | None:
+    try:
+        return float(value)
+    except OverflowError:
+        return None
 
 
 def _numbers(value: Any) -> Iterator[float]:
@@ -237,35 +233,3 @@ def _numbers(value: Any) -> Iterator[float]:
             yield from _numbers(item)
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
         yield value
-
-
-def _interval(text: str) -> Interval | None:
-    """Returns the range that a comment states; prose that only looks like one, `in (roughly) 5`, is none.
-
-    Raises:
-        ValueError: It allows nothing, is not closed, or there are two.
-    """
-    found = []
-    for opening, inside, closing in RANGE.findall(text):
-        ends = [_end(end) for end in inside.split(",")]
-        if len(ends) != 2 or None in ends:
-            continue
-        if not closing:
-            raise ValueError(f"has a range that is not closed: in {opening}{inside}")
-        found.append(Interval(*ends, opening == "[", closing == "]"))
-    if len(found) > 1:
-        raise ValueError(f"has more than one range: {' and '.join(map(str, found))}")
-    if found and not (found[0].low < found[0].high or found[0].holds(found[0].low)):
-        raise ValueError(f"has a range that holds nothing: {found[0]}")
-    return found[0] if found else None
-
-
-def _end(text: str) -> float | None:
-    text = text.strip().replace("∞", "inf").replace("−", "-")
-    for kind in (int, float):
-        try:
-            number = kind(text)
-        except ValueError:
-            continue
-        return None if number != number else number
-    return None

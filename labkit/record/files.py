@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 import orjson
 
 DEPTH = 100
+_ZEROS = bytes(ord("0") if chr(byte).isdecimal() else ord(" ") for byte in range(256))  # makes zeros of all digits
 
 
 def write_atomic(path: Path, data: bytes | str, *, durable: bool = True) -> None:
@@ -120,6 +121,8 @@ def read_json(path: Path, limit_bytes: int = 64 * 2**20) -> dict[str, Any] | Non
     if data is None:
         return None
     try:
+        if b"0" * 19 in data.translate(_ZEROS):
+            raise ValueError  # maybe an integer beyond 64 bits, of which orjson would make a float
         value = orjson.loads(data)
     except ValueError:
         try:

@@ -1,4 +1,4 @@
-"""labkit's extension points for papermill: an engine, a client and an I/O handler.
+"""labkit's extension points for papermill: an engine, a client, an I/O handler and a translator of parameters.
 
 Stock papermill truncates the file that it overwrites, counts `sys.exit(0)` as success, adds cells on an error, fills
 braces in paths, and lets a finished cell time out under much output. Here a save goes beside and is renamed, a cell's
@@ -18,10 +18,12 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import Engine, NotebookExecutionManager, papermill_engines
 from papermill.iorw import papermill_io
+from papermill.translators import PythonTranslator, papermill_translators
 
 from labkit.launch.provisioner import RunProvisioner
 from labkit.record.files import write_atomic
 from labkit.record.text import painted
+from labkit.workbench import literals
 
 SCHEME = "labkit-run:"
 SAVE_EVERY_S = 2.0
@@ -218,6 +220,16 @@ def joined(outputs: list[Any]) -> list[Any]:
     return found
 
 
+class Parameters(PythonTranslator):
+    """Writes the cell of given parameters so that they arrive equal."""
+
+    @classmethod
+    def codify(cls, parameters: dict[str, Any], comment: str = "Parameters") -> str:
+        """Returns the source of the cell."""
+        return literals.cell(parameters, comment)
+
+
 papermill_engines.register("labkit", RunEngine)
+papermill_translators.register("python", Parameters)
 files = RunFiles()
 papermill_io.register(SCHEME, files)

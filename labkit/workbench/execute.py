@@ -16,12 +16,13 @@ from typing import Any
 
 from labkit.errors import BadInput, WorkFailed
 from labkit.launch import channel, processes
-from labkit.record.files import read_json, write_json
+from labkit.record.files import plain_json, read_json, write_json
 from labkit.record.process import descendants
 from labkit.record.provenance import record_source
 from labkit.record.rundir import RunDir
 from labkit.record.status import Status, exit_record, status
 from labkit.record.summary import summarise
+from labkit.workbench import literals
 from labkit.workbench.job import Job, kernel_specs
 
 CLOSE_S = 600.0  # for exit hooks and threads of a kernel whose cells have all run
@@ -146,6 +147,7 @@ def _run_cells(job: Job, manager: Any, progress: Progress) -> dict[str, Any]:
         document = parameterize_notebook(
             document, job.values, kernel_name=job.kernel, language=language, engine_name="labkit"
         )
+        document.metadata.papermill["parameters"] = plain_json(job.values)  # NaN would make the file no JSON
         _name_injected_cell(document)
     progress.cells = len(document.cells)
 
@@ -264,7 +266,8 @@ def detach(job: Job) -> int:
     """Hands a prepared run to a supervisor that lives on its own; returns the supervisor's process id."""
     run = job.directory
     order = run.attempt / "job.json"
-    write_json(order, asdict(job))
+    values = {name: literals.literal(value) for name, value in job.values.items()}
+    write_json(order, asdict(job) | {"values": values})
     return channel.launch_detached(
         [sys.executable, "-m", "labkit.workbench.execute", str(order)], output=run.attempt / "runner.log"
     )
@@ -277,7 +280,8 @@ def main(order: Path) -> int:
     facts = read_json(order)
     if facts is None:
         raise BadInput(f"{order} is no job")
-    job = Job(**facts)
+    values = {name: literals.read_literal(source) for name, source in facts.pop("values").items()}
+    job = Job(**facts, values=values)
     ended = execute(job)
     reports.write_of_run(job.directory)
     return 0 if ended.state == "finished" else 1

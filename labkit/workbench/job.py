@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from labkit.errors import BadInput, KernelProblem
-from labkit.record import lab, provenance
+from labkit.record import lab, provenance, version
 from labkit.record.files import dumps
 from labkit.record.process import Process
 from labkit.record.rundir import RunDir, create
-from labkit.workbench import notebook, params
+from labkit.workbench import notebook, params, yamlfile
+from labkit.workbench.notebook import Notebook
+from labkit.workbench.params import Asked
 
 GRACE_S = 30.0
 
@@ -28,7 +30,7 @@ class Job:
     Attributes:
         run: The run's directory.
         notebook: The notebook that it was made from; its folder is where the cells run.
-        values: The parameters that were given.
+        values: The parameters that the kernel is given.
         kernel: The kernel's name.
         language: The language of the notebook's code.
         timeout_s: Seconds that the run may take; None for no limit.
@@ -50,17 +52,29 @@ class Job:
 
 
 def prepare(
-    path: Path,
-    given: dict[str, Any],
+    source: Path | Notebook,
+    asked: Asked,
     *,
     kernel: str | None = None,
     timeout_s: float | None = None,
     grace_s: float = GRACE_S,
     runs: Path | None = None,
     command: list[str] | None = None,
-    promoted_from: str = "",
+    labels: tuple[str, ...] = (),
+    **more: Any,
 ) -> Job:
     """Checks a request and makes the directory of its run.
+
+    Args:
+        source: The notebook; one that was read already is run as it was then.
+        asked: The parameters asked for.
+        kernel: The kernel; by default the one that the notebook names.
+        timeout_s: Seconds that the run may take; None for no limit.
+        grace_s: Seconds from a stop request to the kill.
+        runs: The folder of runs; by default the lab's.
+        command: The command line, for the record.
+        labels: Labels of the run.
+        **more: Further keys of the manifest.
 
     Raises:
         BadInput: The notebook, a parameter, the kernel or the folder of runs cannot be used. Nothing was started or
@@ -68,38 +82,46 @@ def prepare(
     """
     if not math.isfinite(grace_s) or not math.isfinite(timeout_s or 0.0):
         raise BadInput(f"--grace {grace_s} and --timeout {timeout_s} must be numbers of seconds")
-    path = Path(os.path.abspath(path))
-    source = notebook.read(path)
-    declared = source.parameters() if given or source.is_plain_python() else []
-    values = params.resolve(declared, given, path.name)
+    if isinstance(source, Path):
+        source = notebook.read(Path(os.path.abspath(source)))
+    path = source.path
+    readable = bool(asked) or source.is_plain_python()
+    declared, computed = (source.parameters(), source.computed()) if readable else ([], {})
+    given = params.admit(declared, asked, path.name, computed)
     kernel = kernel or source.kernel
     _check_kernel(kernel)
     root = lab.root(path.parent)
+    values = given | version.filled(params.effective(declared, given), given, root)
     effective = params.effective(declared, values)
     manifest = {
         "notebook": os.path.relpath(path, root),
         "title": source.title,
         "parameters": effective,
-        "given": values,
+        "given": given,
         "declared": [parameter.name for parameter in declared],
         "source_sha256": source.sha256,
         "user": provenance.user(),
         "host": Process.of(os.getpid()).host,
         "command": command or [],
         "kernel": kernel,
-        "labels": ["debug"] if effective.get("DEBUG") is True else [],
+        "labels": [*(["debug"] if effective.get("DEBUG") is True else []), *labels],
         "creator": Process.of(os.getpid()).facts(),
+        **more,
     }
-    if promoted_from:
-        manifest["promoted_from"] = promoted_from
     files: dict[str, bytes | str] = {
-        "params.yaml": params.yaml_text(effective),
+        "params.yaml": _params_text(effective, set(values) - set(given)),
         "environment.json": dumps(provenance.basics(), pretty=True),
         "source/notebook.ipynb": source.dumps(),
         "notebook.ipynb": source.dumps(),
     }
     run = create(lab.runs_folder(path.parent, runs), source.name, manifest, files)
     return Job(str(run.path), str(path), values, kernel, source.language, timeout_s, grace_s)
+
+
+def _params_text(effective: dict[str, Any], filled: set[str]) -> str:
+    """Returns the parameters as a file to run again from; what labkit filled in is a remark: it is filled anew."""
+    text = yamlfile.yaml_text({name: value for name, value in effective.items() if name not in filled})
+    return text + "".join(f"# {name}: {effective[name]!a}, from git\n" for name in sorted(filled))
 
 
 def _check_kernel(name: str) -> None:
@@ -109,7 +131,7 @@ def _check_kernel(name: str) -> None:
     try:
         specs.get_kernel_spec(name)
     except (NoSuchKernel, ValueError, OSError):
-        known = ", ".join(sorted(specs.findkernel_specs())) or "none"
+        known = ", ".join(sorted(specs.find_kernel_specs())) or "none"
         raise KernelProblem(f"there is no kernel {name!r}; installed are: {known} (choose one with --kernel)") from None
 
 

@@ -13,7 +13,7 @@ import orjson
 
 from labkit.errors import NotebookProblem
 from labkit.record import lab
-from labkit.record.declared import Parameter, declared
+from labkit.record.declared import Parameter, computed, declared
 from labkit.record.files import dumps
 from labkit.workbench import outline
 
@@ -85,6 +85,18 @@ class Notebook:
         """Returns what the cell tagged `parameters` declares; nothing where there is none.
 
         Raises:
+        Raises:
+            NotebookProblem: More than one cell is tagged, or the cell is not Python.
+        """
+        return declared(self._parameters_source())
+
+    def computed(self) -> dict[str, int]:
+        """Returns the names that the cell tagged `parameters` computes, with their lines: none of them can be set."""
+        return computed(self._parameters_source())
+
+    def _parameters_source(self) -> str:
+        """Returns the source of the cell tagged `parameters`, which is Python; empty where there is none.
+
             NotebookProblem: More than one cell is tagged, or the cell is not Python.
         """
         tagged = [
@@ -98,15 +110,16 @@ class Notebook:
                 f"{self.path}: cells {numbers} are all tagged `parameters`; keep the tag on one of them"
             )
         if not tagged:
-            return []
+            return ""
         number, cell = tagged[0]
         try:
-            return declared(cell["source"])
+            declared(cell["source"])
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             raise NotebookProblem(
                 f"{self.path}: cell {number}, tagged `parameters`, is not plain Python: {error}"
             ) from error
 
+        return str(cell["source"])
     def dumps(self) -> bytes:
         """Returns the notebook as a file's content."""
         return orjson.dumps(self.content, option=orjson.OPT_INDENT_2) + b"\n"

@@ -22,6 +22,7 @@ from labkit.record.find import every
 from labkit.record.page import page_stamp
 from labkit.record.provenance import fingerprint_file
 from labkit.record.rundir import NO_RESULT, SCRATCH, RunDir
+from labkit.record.version import VERSION
 from labkit.workbench import index, notebook, params
 
 
@@ -39,7 +40,7 @@ class Wanted:
     """
 
     notebooks: list[Path]
-    given: dict[str, Any] = field(default_factory=dict)
+    given: params.Asked = field(default_factory=dict)
     rerun: str = "never"
     output: Path | None = None
     runs: Path | None = None
@@ -118,10 +119,10 @@ def _current_page(
     return page if page.run is not None else replace(page, run=_newest(source, root, runs))
 
 
-def choose(source: notebook.Notebook, root: Path, runs: Path, output: Path, given: dict[str, Any]) -> Page:
+def choose(source: notebook.Notebook, root: Path, runs: Path, output: Path, given: params.Asked) -> Page:
     """Returns a notebook's page with the newest run that may stand for it: finished, full, as the parameters ask."""
     declared = source.parameters()
-    values = params.resolve(declared, given, source.path.name)
+    values = params.resolve(declared, given, source.path.name, source.computed())
     inside = os.path.relpath(source.path, root)
     target = output / _page_name(inside)
     for run in reversed(every(runs)):
@@ -161,7 +162,8 @@ def stale_reasons(source: notebook.Notebook, root: Path, run: RunDir, manifest: 
     now = params.effective(declared, manifest["given"])
     for name, value in plain_json(now).items():
         then = manifest["parameters"].get(name)
-        if then != value:
+        follows_git = name == VERSION and name not in manifest["given"]
+        if then != value and not follows_git:
             reasons.append(f"{name} was {then!r:.40}, is {value!r:.40}")
     if manifest["source_sha256"] != source.sha256:
         reasons.insert(0, "the notebook changed")
