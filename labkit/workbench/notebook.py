@@ -19,6 +19,7 @@ from labkit.workbench import outline
 
 LIMIT_BYTES = 100 * 2**20
 CONFLICT = re.compile(rb"^(<{7} |={7}$|>{7} )", re.MULTILINE)
+CONFLICT_ADVICE = "settle the conflict first (nbdime mergetool)"
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,6 @@ class Notebook:
         """Returns what the cell tagged `parameters` declares; nothing where there is none.
 
         Raises:
-        Raises:
             NotebookProblem: More than one cell is tagged, or the cell is not Python.
         """
         return declared(self._parameters_source())
@@ -97,6 +97,7 @@ class Notebook:
     def _parameters_source(self) -> str:
         """Returns the source of the cell tagged `parameters`, which is Python; empty where there is none.
 
+        Raises:
             NotebookProblem: More than one cell is tagged, or the cell is not Python.
         """
         tagged = [
@@ -118,8 +119,8 @@ class Notebook:
             raise NotebookProblem(
                 f"{self.path}: cell {number}, tagged `parameters`, is not plain Python: {error}"
             ) from error
-
         return str(cell["source"])
+
     def dumps(self) -> bytes:
         """Returns the notebook as a file's content."""
         return orjson.dumps(self.content, option=orjson.OPT_INDENT_2) + b"\n"
@@ -136,9 +137,9 @@ def read(path: Path) -> Notebook:
     Raises:
         NotebookProblem: It cannot be run; the message says why and what to do.
     """
-    data = _bytes(path)
+    data = bytes_of(path)
     if CONFLICT.search(data):
-        raise NotebookProblem(f"{path} holds conflict markers of a merge; settle the conflict first (nbdime mergetool)")
+        raise NotebookProblem(f"{path} holds conflict markers of a merge; {CONFLICT_ADVICE}")
     try:
         content = orjson.loads(data)
     except ValueError as error:
@@ -147,7 +148,12 @@ def read(path: Path) -> Notebook:
     return Notebook(path, _without_outputs(content))
 
 
-def _bytes(path: Path) -> bytes:
+def bytes_of(path: Path) -> bytes:
+    """Returns the content of a notebook's file.
+
+    Raises:
+        NotebookProblem: It is missing, too large, or cannot be read.
+    """
     try:
         if path.is_dir():
             raise NotebookProblem(f"{path} is a folder; name one notebook in it")
