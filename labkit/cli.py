@@ -86,8 +86,8 @@ files_option = click.option(
     help="Seconds from a stop to the kill.",
 )
 @click.option("--report/--no-report", default=True, help="Write the run's report.html; default: yes.")
-@click.option("--strict", is_flag=True, help="Exit with status 1 unless every expectation held.")
 @click.option("--preflight", is_flag=True, help="First a run with DEBUG=True; the full run only when that finishes.")
+@click.option("--strict", is_flag=True, help="Exit with status 1 unless every expectation held.")
 @runs_option
 @json_option
 @click.pass_context
@@ -100,8 +100,8 @@ def run(
     timeout_s: float | None,
     grace_s: float,
     report: bool,
-    strict: bool,
     preflight: bool,
+    strict: bool,
     runs: Path | None,
     as_json: bool,
 ) -> None:
@@ -378,9 +378,97 @@ def new(name: str | None, template: str, listed: bool) -> None:
 
 
 @main.command()
+@click.option("--scratch", is_flag=True, help="Runs by hand that are over.")
+@click.option("--yes", is_flag=True, help="Remove them; without it they are only shown.")
+@runs_option
+@click.pass_context
+def prune(ctx: click.Context, scratch: bool, yes: bool, runs: Path | None) -> None:
+    """Remove runs that nobody needs any more; only shows them unless told --yes.
+
+    \b
+    labkit prune --scratch
+    labkit prune --scratch --yes
+    """
+    from labkit.record import lab
+    from labkit.workbench import prune as pruning
+    from labkit.workbench import terminal
+
+    if not scratch:
+        raise click.UsageError("say what to prune: --scratch")
+    found = pruning.scratch_runs(lab.runs_folder(Path.cwd(), runs))
+    ctx.exit(terminal.print_pruned(found, pruning.remove(found) if yes else None))
+
+
+@main.command()
+@click.option("--remove", is_flag=True, help="Take git's settings out again.")
+def setup(remove: bool) -> None:
+    """Teach git in this clone about notebooks, and print the line that puts labkit on the PATH.
+
+    Git then stores notebooks without outputs (the files keep theirs), and diffs and merges them cell by cell.
+
+    \b
+    eval "$(labkit setup)"
+    labkit setup --remove
+    """
+    from labkit.errors import GitProblem
+    from labkit.workbench import gitsetup
+
+    try:
+        said = (gitsetup.remove if remove else gitsetup.install)(Path.cwd())
+    except GitProblem as error:
+        said = [f"git's settings are as they were: {error}"]
+    for text in said:
+        click.echo(f"labkit: {text}", err=True)
+    if not remove:
+        click.echo(gitsetup.path_line())
+
+
+@main.command()
+@click.argument("base", default="main")
+@click.option("--web", is_flag=True, help="Side by side in the browser, on this machine's loopback.")
+@click.option("--all", "everything", is_flag=True, help="Tags, ids, attachments and other metadata too.")
+def diff(base: str, web: bool, everything: bool) -> None:
+    """Show what changed in notebooks since this branch left BASE, uncommitted changes too.
+
+    \b
+    labkit diff
+    labkit diff dev --all
+    """
+    from labkit.workbench import gitdiff
+
+    found = gitdiff.changed(Path.cwd(), gitdiff.start(Path.cwd(), base))
+    if web and found:
+        gitdiff.in_browser(found)
+        return
+    shown = [gitdiff.as_text(one, everything=everything, colour=sys.stdout.isatty()) for one in found]
+    click.echo("".join(shown).rstrip("\n") or gitdiff.nothing(found, base))
+
+
+@main.command()
+@click.argument("notebooks", metavar="[NOTEBOOK]...", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--ours", "take", flag_value="ours", help="Take our side wherever both changed something.")
+@click.option("--theirs", "take", flag_value="theirs", help="Take the other side there.")
+@click.option("--both", "take", flag_value="both", help="Take both, one after the other, where that is possible.")
+@click.option("--anew", is_flag=True, help="Start from git's versions again, whatever the file holds by now.")
+@click.pass_context
+def merge(ctx: click.Context, notebooks: tuple[Path, ...], take: Any, anew: bool) -> None:
+    """Lead through NOTEBOOK, or every notebook, that git could not merge, and ask what nobody else can decide.
+
+    Exit status: 0 all is settled and added, 1 something is left, 2 bad input.
+
+    \b
+    labkit merge
+    labkit merge notebooks/digits-cnn.ipynb --theirs
+    """
+    from labkit.workbench import asking
+
+    ctx.exit(asking.lead(Path.cwd(), notebooks, take, anew=anew))
+
+
+@main.command(name="doctor")
 @json_option
 @click.pass_context
-def doctor(ctx: click.Context, as_json: bool) -> None:
+def examine(ctx: click.Context, as_json: bool) -> None:
     """Check this environment and say what is off.
 
     Shown are versions, hardware, settings of determinism, and differences from the lock.
@@ -389,9 +477,15 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
     labkit doctor
     labkit doctor --json
     """
-    from labkit.workbench import terminal
+    from labkit.workbench import doctor, terminal
 
-    ctx.exit(terminal.doctor(as_json))
+    found = doctor.examine(Path.cwd())
+    if as_json:
+        terminal.print_json(found)
+    else:
+        for line in doctor.lines(found):
+            click.secho(terminal.printable(line), fg="red" if line.startswith("✗") else None)
+    ctx.exit(doctor.status(found))
 
 
 def _find(name: str, runs: Path | None) -> Any:

@@ -7,11 +7,9 @@ import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
-from subprocess import PIPE
 
 import pytest
 import torch
-from tiny import plain_environment
 
 from labkit.kernel import environment as env
 from labkit.record.files import dumps
@@ -149,16 +147,3 @@ def test_a_broken_nvidia_smi_is_no_driver(tmp_path, monkeypatch):
     (tmp_path / "nvidia-smi").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     assert env.nvidia() == (None, [])
-
-
-@pytest.mark.slow
-def test_the_shell_prints_the_check_as_text_and_as_json(tmp_path):
-    (tmp_path / "requirements.lock").write_text("torch==1.0\n")
-    command = [sys.executable, "-m", "labkit.kernel.environment"]
-    settings = {"cwd": tmp_path, "env": plain_environment(), "stdout": PIPE, "stderr": PIPE, "text": True}
-    text, listed = (subprocess.Popen([*command, *option], **settings) for option in ([], ["--json"]))
-    said, problem = text.communicate()
-    assert text.returncode == 1 and "✗ 1 of the installed packages" in said and problem == ""
-    made = json.loads(listed.communicate()[0])
-    assert made["facts"]["torch"] == torch.__version__ and made["facts"]["determinism"] is None
-    assert "torch" in made["findings"][0]["problem"]

@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -290,17 +290,13 @@ def _rows(facts: Facts) -> Iterator[tuple[str, str]]:
         yield "Lock", f"{lock['file']}: {differ if count else 'all packages as locked'}"
 
 
-def main(arguments: list[str]) -> int:
-    """Prints the check for a shell; returns 1 where something is off."""
+def main() -> None:
+    """Prints the check as JSON: facts, the rows that a reader sees, and findings."""
     facts = gather()
-    found = tuple(findings(facts))
-    if "--json" in arguments:
-        listed = [{"problem": finding.problem, "remedy": finding.remedy} for finding in found]
-        sys.stdout.write(dumps({"facts": facts, "findings": listed}, pretty=True).decode() + "\n")
-    else:
-        print(Environment(facts, found))
-    return 1 if any(finding.wrong for finding in found) else 0
+    listed = [asdict(finding) for finding in findings(facts)]
+    found = {"facts": facts, "shown": list(_rows(facts)), "findings": listed}
+    sys.stdout.write(dumps(found).decode() + "\n")
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main()

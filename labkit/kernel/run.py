@@ -277,15 +277,15 @@ class Run:
         """Runs the saved notebook cleanly, in the background, and returns the name of that run.
 
         What was tried by hand becomes a result only so: a fresh kernel, every cell once, in order. The run goes on when
-        this notebook is closed.
+        this notebook is closed. In a run that is clean already nothing happens, so the call may stay in the notebook.
 
         Raises:
-            RunProblem: The run is a clean one already, or the notebook has cells that ran but were not saved.
+            RunProblem: Cells ran in a form that the notebook has not saved.
         """
         from labkit.kernel.promote import promote
 
         if self._by_hand is None:
-            raise RunProblem("this run is clean already: there is nothing to promote")
+            return self.directory.name
         return promote(self._by_hand, self.logger)
 
     def finish(self) -> None:
@@ -305,7 +305,8 @@ class Run:
         return {"statements": {"lost": 1}} if self._stated.lost else {}
 
     def __repr__(self) -> str:
-        return f"<Run {self.directory.name}>"
+        reasons = self._by_hand.explored() if self._by_hand is not None else []
+        return f"<Run {self.directory.name}" + (f", explored: {'; '.join(reasons)}>" if reasons else ">")
 
 
 def _with_boundaries(iterable: Iterable[Any]) -> Iterator[Any]:

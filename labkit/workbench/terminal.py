@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from labkit.record.find import every
 from labkit.record.rundir import SCRATCH, RunDir, folder_name
 from labkit.record.status import status
 from labkit.record.summary import kept_verdicts
+from labkit.record.text import counted
 from labkit.workbench.wording import duration, number
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from labkit.record.status import Status
     from labkit.workbench.execute import Progress
+    from labkit.workbench.prune import Scratch
 
 COLOURS = {
     "finished": "green",
@@ -362,7 +363,17 @@ def _print_metrics(summary: dict[str, Any]) -> None:
         )
 
 
-def doctor(as_json: bool) -> int:
-    """Prints the environment check, made in a process of its own since it loads torch; returns the exit status."""
-    command = [sys.executable, "-m", "labkit.kernel.environment", *(["--json"] if as_json else [])]
-    return subprocess.run(command, check=False).returncode
+def print_pruned(found: list[Scratch], removed: Iterator[tuple[Scratch, str]] | None) -> int:
+    """Prints what would go, or what went and what did not; returns the exit status."""
+    total = sum(one.size_bytes for one in found) / 2**20
+    what = f"{counted(len(found), 'run')} by hand, {total:.1f} MiB"
+    if removed is None:
+        for one in found:
+            print(f"{one.size_bytes / 2**20:9.1f} MiB  {printable(one.run.name)}")
+        print(f"{what}; --yes removes {'it' if len(found) == 1 else 'them'}" if found else "no runs by hand are over")
+        return 0
+    kept = [(one, why) for one, why in removed if why]
+    for one, why in kept:
+        print(f"labkit: {printable(str(one.run.path))} could not be removed: {why}", file=sys.stderr)
+    print(what + (f", all but {len(kept)} removed" if kept else " removed"))
+    return int(bool(kept))

@@ -1,0 +1,62 @@
+"""The doctor names what is off, with its remedy, and where each setting comes from."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from running import labkit
+
+from labkit.workbench import doctor
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def examined(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict]:
+    """What the doctor says, as text and as JSON, of a lab with a wrong lock and settings of its own."""
+    folder = tmp_path_factory.mktemp("Ada's lab")
+    (folder / "requirements.lock").write_text("torch==1.0\n")
+    (folder / "pyproject.toml").write_text('[tool.labkit]\nruns = "elsewhere"\n')
+    subprocess.run(["git", "init", "-q", folder], check=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        text, listed = (labkit("doctor", *option, XDG_CONFIG_HOME=str(folder)) for option in ([], ["--json"]))
+    assert text.returncode == listed.returncode == 1 and text.stderr == ""
+    return text.stdout, json.loads(listed.stdout)
+
+
+def test_the_environment_and_the_differences_from_the_lock_are_shown(examined: tuple[str, dict]) -> None:
+    text, found = examined
+    assert "✗ 1 installed package differs from requirements.lock: torch" in text
+    assert found["facts"]["torch"] == metadata.version("torch")
+    assert any("torch" in finding["problem"] and finding["wrong"] for finding in found["findings"])
+
+
+def test_each_setting_is_shown_with_its_origin(examined: tuple[str, dict]) -> None:
+    text, found = examined
+    assert found["settings"]["runs"]["value"] == "elsewhere"
+    assert found["settings"]["runs"]["origin"].endswith("pyproject.toml")
+    assert found["settings"]["grace_s"] == {"value": 30.0, "origin": "default"}
+    assert "runs = 'elsewhere'" in text
+
+
+def test_kernels_disk_and_the_missing_filter_of_git_are_shown(examined: tuple[str, dict]) -> None:
+    text, found = examined
+    assert "python3" in found["kernels"] and found["disk"]["free_gib"] > 0
+    assert "· git stores the outputs of notebooks: the filter is not set up here\n  make setup" in text
+
+
+def test_a_package_with_a_known_hole_is_named_with_the_version_that_mends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "FLOORS", {"click": ("999", "CVE-0000-0000")})
+    (finding,) = doctor._floors()
+    assert "known hole (CVE-0000-0000)" in finding["problem"] and finding["remedy"] == "pip install 'click>=999'"
+
+
+def test_a_damaged_configuration_is_a_finding_not_a_crash(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text("[tool.labkit]\nrunz = 3\n")
+    found = doctor.examine(tmp_path)
+    assert any("there is no setting 'runz', did you mean runs?" in finding["problem"] for finding in found["findings"])
