@@ -14,6 +14,7 @@ _HOME = {
     "Images": "labkit.kernel.datasets",
     "Run": "labkit.kernel.run",
     "batches": "labkit.kernel.data",
+    "by_name": "labkit.kernel.byname",
     "check_shapes": "labkit.kernel.shapes",
     "cifar10": "labkit.kernel.datasets",
     "cifar10_stand_in": "labkit.kernel.datasets",
