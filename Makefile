@@ -1,20 +1,21 @@
 # Every target makes the environment it needs first. `make` lists the targets.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help env report run lab doctor setup test check faults bench lock clean
+.PHONY: help env report run lab doctor setup diff diff-web test check faults bench lock clean
 
 # As typed: make would expand a dollar sign in them, and the shell a quote.
 export LABKIT_NB := $(value NB)
 export LABKIT_P := $(value P)
 export LABKIT_F := $(value F)
 export LABKIT_RERUN := $(value RERUN)
-unexport NB P F RERUN
+export LABKIT_BASE := $(value BASE)
+unexport NB P F RERUN BASE
 export PYTHON CONDA
 
 IN_ENV := @sh scripts/environment.sh
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
 
 env: ## make or update the environment: .conda-env where mamba or conda is found, else .venv (PYTHON=, CONDA=no)
 	$(IN_ENV)
@@ -31,8 +32,14 @@ lab: ## JupyterLab on this machine's loopback with a token: [ARGS="--no-browser 
 doctor: ## check the environment and say what is off
 	$(IN_ENV) labkit doctor
 
-setup: ## print the line that puts labkit on the PATH
-	$(IN_ENV) python -c 'import shlex, sysconfig; print("export PATH=" + shlex.quote(sysconfig.get_path("scripts")) + ":\"$$PATH\"")'
+setup: ## teach git here about notebooks; print the line that puts labkit on the PATH
+	$(IN_ENV) labkit setup
+
+diff: ## what changed in notebooks since this branch left another: [BASE=main]
+	$(IN_ENV) sh -c 'exec labkit diff -- "$${LABKIT_BASE:-main}"'
+
+diff-web: ## the same in the browser: [BASE=main]
+	$(IN_ENV) sh -c 'exec labkit diff --web -- "$${LABKIT_BASE:-main}"'
 
 test: ## run all tests, slow and browser ones too: [ARGS="-k lock"]
 	$(IN_ENV) python -m pytest -m "not faults" $(ARGS)

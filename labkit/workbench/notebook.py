@@ -18,8 +18,9 @@ from labkit.record.files import dumps
 from labkit.workbench import outline
 
 LIMIT_BYTES = 100 * 2**20
-CONFLICT = re.compile(rb"^(<{7} |={7}$|>{7} )", re.MULTILINE)
-CONFLICT_ADVICE = "settle the conflict first (nbdime mergetool)"
+# As git leaves them in a file, and as labkit and nbdime leave them in a cell.
+CONFLICT = re.compile(rb'^(<{7} |={7}$|>{7} |\s*"(<{7} (ours|local)|labkit_conflict"))', re.MULTILINE)
+CONFLICT_ADVICE = "labkit merge leads through"
 
 
 @dataclass(frozen=True)
