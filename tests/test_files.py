@@ -92,6 +92,13 @@ def test_a_written_object_reads_back_from_its_file(tmp_path: Path):
     assert read_json(tmp_path / "a.json") == value | {"nan": "NaN"}
 
 
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 2**64, 10**40, -(10**19), 0.1234567890123456789, 1e-300, 1e22])
+def test_a_number_reads_back_exactly_however_many_digits_it_has(tmp_path: Path, number: float):
+    write_json(tmp_path / "a.json", {"a": [number]})
+    found = read_json(tmp_path / "a.json")
+    assert found == {"a": [number]} and type(found["a"][0]) is type(number)
+
+
 @quick
 @given(st.binary(max_size=200))
 def test_reading_any_bytes_gives_an_object_or_nothing(tmp_path_factory, data: bytes):

@@ -18,7 +18,8 @@ from tiny import parameters, write
 
 from labkit.errors import ParameterProblem
 from labkit.record.declared import declared
-from labkit.record.files import plain_json, read_json
+from labkit.record.files import plain_json, read_json, write_json
+from labkit.workbench.job import Job
 from labkit.workbench.literals import TOO_LARGE, cell, literal, read_literal
 from labkit.workbench.params import resolve
 
@@ -103,6 +104,14 @@ def test_reading_a_value_executes_nothing(source: str, tmp_path: Path, monkeypat
     with pytest.raises(ValueError):
         read_literal(source)
     assert os.listdir(tmp_path) == []
+
+
+def test_values_reach_a_run_in_the_background_through_its_order_unchanged(tmp_path: Path):
+    ordered = Job("run", "x.ipynb", AWKWARD, "python3")
+    write_json(tmp_path / "job.json", ordered.facts())
+    read = Job.of(read_json(tmp_path / "job.json") or {})
+    assert same(read.values, AWKWARD)
+    assert (read.run, read.kernel, read.timeout_s) == ("run", "python3", None)
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,6 @@ from labkit.record.provenance import record_source
 from labkit.record.rundir import RunDir
 from labkit.record.status import Status, exit_record, status
 from labkit.record.summary import summarise
-from labkit.workbench import literals
 from labkit.workbench.job import Job, kernel_specs
 
 CLOSE_S = 600.0  # for exit hooks and threads of a kernel whose cells have all run
@@ -266,8 +265,7 @@ def detach(job: Job) -> int:
     """Hands a prepared run to a supervisor that lives on its own; returns the supervisor's process id."""
     run = job.directory
     order = run.attempt / "job.json"
-    values = {name: literals.literal(value) for name, value in job.values.items()}
-    write_json(order, asdict(job) | {"values": values})
+    write_json(order, job.facts())
     return channel.launch_detached(
         [sys.executable, "-m", "labkit.workbench.execute", str(order)], output=run.attempt / "runner.log"
     )
@@ -280,8 +278,7 @@ def main(order: Path) -> int:
     facts = read_json(order)
     if facts is None:
         raise BadInput(f"{order} is no job")
-    values = {name: literals.read_literal(source) for name, source in facts.pop("values").items()}
-    job = Job(**facts, values=values)
+    job = Job.of(facts)
     ended = execute(job)
     reports.write_of_run(job.directory)
     return 0 if ended.state == "finished" else 1

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from labkit.record import lab, provenance, version
 from labkit.record.files import dumps
 from labkit.record.process import Process
 from labkit.record.rundir import RunDir, create
-from labkit.workbench import notebook, params, yamlfile
+from labkit.workbench import literals, notebook, params, yamlfile
 from labkit.workbench.notebook import Notebook
 from labkit.workbench.params import Asked
 
@@ -49,6 +49,16 @@ class Job:
     def directory(self) -> RunDir:
         """The run's directory with the names of its files."""
         return RunDir(Path(self.run))
+
+    def facts(self) -> dict[str, Any]:
+        """Returns the job in what JSON can say; values as their source, which keeps NaN, tuples and long integers."""
+        return asdict(self) | {"values": {name: literals.literal(value) for name, value in self.values.items()}}
+
+    @classmethod
+    def of(cls, facts: dict[str, Any]) -> Job:
+        """Returns the job that `facts` stand for."""
+        values = {name: literals.read_literal(source) for name, source in facts["values"].items()}
+        return cls(**facts | {"values": values})
 
 
 def prepare(
