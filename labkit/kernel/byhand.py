@@ -68,6 +68,8 @@ class ByHand:
 
     def explored(self) -> list[str]:
         """Returns in what the work differs from a clean run of the saved notebook."""
+        if not self.notebook.exists():
+            self.notebook = cells.notebook_path()  # it was renamed meanwhile
         saved = read_saved(self.notebook)
         if saved is None or not self.journal.entries:
             return []

@@ -33,8 +33,25 @@ def notebook_path() -> Path:
     """
     for name in (os.environ.get("JPY_SESSION_NAME"), values().get("__vsc_ipynb_file__")):
         if isinstance(name, str) and name.endswith(".ipynb"):
-            return Path(os.path.abspath(name))
+            path = Path(os.path.abspath(name))
+            return path if path.exists() else _renamed(path)
     script = getattr(sys.modules["__main__"], "__file__", None)
     if script and shell() is None:
         return Path(os.path.abspath(script))
     return Path.cwd() / "notebook.ipynb"
+
+
+def _renamed(path: Path) -> Path:
+    """Returns what a notebook is called now that has lost its first name, which is all that its kernel was told.
+
+    It is the one in the same folder that has the cell which is executed now; of several, the one saved last.
+    """
+    wanted = f'"id": "{current_cell()}"'.encode()
+    found: list[tuple[float, Path]] = []
+    for other in path.parent.glob("*.ipynb"):
+        try:
+            if wanted in other.read_bytes():
+                found.append((other.stat().st_mtime, other))
+        except OSError:
+            continue
+    return max(found)[1] if found else path

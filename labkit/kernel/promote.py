@@ -17,6 +17,7 @@ def promote(hand: ByHand, logger: logging.Logger) -> str:
     Raises:
         RunProblem: Cells ran that the notebook has not saved, or the run cannot be started.
     """
+    hand.explored()  # looks for a notebook that was renamed
     saved = read_saved(hand.notebook)
     if saved is None:
         raise RunProblem(f"there is no notebook {hand.notebook} to run; save it first")
