@@ -346,7 +346,7 @@ def init(folder: Path) -> None:
     made = newlab.init(folder)
     click.echo(made.path)
     click.echo(f"its first notebook is {os.path.relpath(made.notebook, made.path)}; {made.git}", err=True)
-    click.echo(f"next: cd {shlex.quote(os.path.relpath(made.path))} && make report", err=True)
+    click.echo(f"next: cd {shlex.quote(os.path.relpath(made.path))} && make setup report", err=True)
 
 
 @main.command()

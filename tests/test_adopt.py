@@ -126,7 +126,7 @@ HEADINGS = ("## Data", "## Model\n\ntext", "## Conclusion", "## goal", "# Result
 SNIPPETS = st.sampled_from([*TUTORIAL, *ODD, *HEADINGS, ">model.fit(x)"])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(SNIPPETS, max_size=9), st.booleans(), st.booleans())
 def test_code_keeps_its_source_and_its_order_and_adopting_twice_adds_nothing(
     texts: list[str], is_tagged: bool, is_old: bool

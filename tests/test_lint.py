@@ -379,7 +379,7 @@ def sources(content: Content) -> list[tuple[str, str]]:
     return [(cell["cell_type"], outline.source(cell)) for cell in content["cells"]]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(notebooks(), st.booleans())
 def test_mending_twice_is_mending_once_and_loses_no_cell_and_no_source(content: Content, strip: bool):
     before = copy.deepcopy(content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -69,3 +70,24 @@ def test_every_command_works_from_the_wheel_beside_nothing_but_a_notebook(
     assert "finished" in labkit("show", "tiny@last")
     labkit("report", "last")
     labkit("doctor")
+
+
+@pytest.mark.slow
+def test_a_lab_made_from_the_wheel_passes_its_own_check_report_and_tests(installed_wheel: Path, tmp_path: Path):
+    environment = plain_environment(PATH=f"{installed_wheel / 'bin'}:{os.environ['PATH']}")
+
+    def says(*command: str | Path, folder: Path = tmp_path) -> str:
+        said = subprocess.run(
+            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        assert said.returncode == 0, said.stdout
+        return said.stdout
+
+    says("labkit", "init", "a new lab")
+    lab = tmp_path / "a new lab"
+    assert (lab / "wheels").is_dir() and "./wheels/labkit-" in (lab / "requirements.lock").read_text()
+    assert "2 notebooks: nothing wrong" in says("make", "check", folder=lab)
+    assert "reports/first-experiment.html" in says("make", "report", folder=lab)
+    assert "2 passed" in says("make", "test", folder=lab)
+    assert not (lab / ".venv").exists()
