@@ -81,9 +81,7 @@ files_option = click.option(
     "--grace",
     "grace_s",
     type=click.FloatRange(min=0),
-    default=30.0,
-    show_default=True,
-    help="Seconds from a stop to the kill.",
+    help="Seconds from a stop to the kill; default: 30, or the lab's setting.",
 )
 @click.option("--report/--no-report", default=True, help="Write the run's report.html; default: yes.")
 @click.option("--preflight", is_flag=True, help="First a run with DEBUG=True; the full run only when that finishes.")
@@ -98,7 +96,7 @@ def run(
     files: tuple[Path, ...],
     kernel: str | None,
     timeout_s: float | None,
-    grace_s: float,
+    grace_s: float | None,
     report: bool,
     preflight: bool,
     strict: bool,
@@ -135,13 +133,14 @@ def run(
 
 def _carry_out(prepared: Any, report: bool, as_json: bool, is_last: bool = True) -> int:
     """Executes a prepared run, prints how it ended, and returns the exit status that says so."""
-    from labkit.workbench import execute, terminal
+    from labkit.workbench import execute, notice, terminal
 
     progress = execute.Progress()
     with terminal.live_line(prepared.directory, progress, quiet=as_json):
         ended = execute.execute(prepared, progress)
     if report:
         _write_report(prepared.directory)
+    notice.tell(prepared.directory, ended, Path(prepared.notebook))
     status = exit_status(ended.state, (ended.exit or {}).get("stop"))
     if not as_json:
         terminal.print_end(prepared.directory, ended)

@@ -63,6 +63,7 @@ class Document:
     language: str = ""
     question: Markup = field(default_factory=Markup)
     conclusion: Markup = field(default_factory=Markup)
+    next_steps: Markup = field(default_factory=Markup)
     cells: list[Cell] = field(default_factory=list)
     headings: list[Heading] = field(default_factory=list)
     formulas: int = 0
@@ -150,9 +151,11 @@ def document(content: Any, facts: Facts, name: str = "") -> Document:
     title = outline.title(_markdown(cells))
     made = Document(facts.title or title or name or "Notebook", facts, _language(content))
     aside = Prose()  # what is repeated on the first screen counts once, below
-    goal, conclusion = (outline.section(_markdown(cells), name) for name in ("goal", "conclusion"))
-    made.question = aside.render(_first_paragraph(goal)) if goal else Markup("")
+    question, conclusion = outline.question(_markdown(cells)), outline.section(_markdown(cells), "conclusion")
+    made.question = aside.render(question) if question else Markup("")
     made.conclusion = _printed(cells, "conclusion") + (aside.render(conclusion) if conclusion else Markup(""))
+    steps = outline.next_steps(_markdown(cells))
+    made.next_steps = aside.render(steps) if steps and steps not in conclusion else Markup("")
     prose = Prose()
     names = _names_by_count(cells)
     for number, cell in enumerate(cells, 1):
@@ -239,7 +242,3 @@ def _printed(cells: list[dict[str, Any]], name: str) -> Markup:
 def _outputs(cell: dict[str, Any]) -> list[dict[str, Any]]:
     found = cell.get("outputs")
     return [output for output in found if isinstance(output, dict)] if isinstance(found, list) else []
-
-
-def _first_paragraph(text: str) -> str:
-    return re.split(r"\n\s*\n", text.strip(), maxsplit=1)[0]

@@ -273,7 +273,7 @@ def detach(job: Job) -> int:
 
 def main(order: Path) -> int:
     """Executes the job in a file, writes its report, and returns the exit status: the runner of a detached run."""
-    from labkit.workbench import reports
+    from labkit.workbench import notice, reports
 
     facts = read_json(order)
     if facts is None:
@@ -281,6 +281,7 @@ def main(order: Path) -> int:
     job = Job.of(facts)
     ended = execute(job)
     reports.write_of_run(job.directory)
+    notice.tell(job.directory, ended, Path(job.notebook))
     return 0 if ended.state == "finished" else 1
 
 

@@ -12,15 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from labkit.errors import BadInput, KernelProblem
-from labkit.record import lab, provenance, version
+from labkit.record import config, lab, provenance, version
 from labkit.record.files import dumps
 from labkit.record.process import Process
 from labkit.record.rundir import RunDir, create
-from labkit.workbench import literals, notebook, params, yamlfile
+from labkit.workbench import literals, notebook, outline, params, yamlfile
 from labkit.workbench.notebook import Notebook
 from labkit.workbench.params import Asked
-
-GRACE_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class Job:
     kernel: str
     language: str = "python"
     timeout_s: float | None = None
-    grace_s: float = GRACE_S
+    grace_s: float = 30.0
 
     @property
     def directory(self) -> RunDir:
@@ -67,7 +65,7 @@ def prepare(
     *,
     kernel: str | None = None,
     timeout_s: float | None = None,
-    grace_s: float = GRACE_S,
+    grace_s: float | None = None,
     runs: Path | None = None,
     command: list[str] | None = None,
     labels: tuple[str, ...] = (),
@@ -80,7 +78,7 @@ def prepare(
         asked: The parameters asked for.
         kernel: The kernel; by default the one that the notebook names.
         timeout_s: Seconds that the run may take; None for no limit.
-        grace_s: Seconds from a stop request to the kill.
+        grace_s: Seconds from a stop request to the kill; by default as the lab's settings say.
         runs: The folder of runs; by default the lab's.
         command: The command line, for the record.
         labels: Labels of the run.
@@ -90,7 +88,7 @@ def prepare(
         BadInput: The notebook, a parameter, the kernel or the folder of runs cannot be used. Nothing was started or
             left over.
     """
-    if not math.isfinite(grace_s) or not math.isfinite(timeout_s or 0.0):
+    if not math.isfinite(grace_s or 0.0) or not math.isfinite(timeout_s or 0.0):
         raise BadInput(f"--grace {grace_s} and --timeout {timeout_s} must be numbers of seconds")
     if isinstance(source, Path):
         source = notebook.read(Path(os.path.abspath(source)))
@@ -101,11 +99,17 @@ def prepare(
     kernel = kernel or source.kernel
     _check_kernel(kernel)
     root = lab.root(path.parent)
+    settings = config.settings(root)
+    grace_s = float(settings["grace_s"].value) if grace_s is None else grace_s
     values = given | version.filled(params.effective(declared, given), given, root)
     effective = params.effective(declared, values)
+    prose = [cell["source"] for cell in source.cells if cell["cell_type"] == "markdown"]
     manifest = {
         "notebook": os.path.relpath(path, root),
         "title": source.title,
+        "question": outline.question(prose),
+        "conclusion": outline.section(prose, "conclusion"),
+        "next_steps": outline.next_steps(prose),
         "parameters": effective,
         "given": given,
         "declared": [parameter.name for parameter in declared],

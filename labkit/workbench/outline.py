@@ -27,6 +27,7 @@ MAGIC = re.compile(r"^[ \t]*[%!?].*$", re.MULTILINE)
 TITLE_TO_COME = re.compile(r"TODO title|\{title\}", re.IGNORECASE)
 HEADING = re.compile(r"^ {0,3}(#{1,6})[ \t]+(\S.*)$", re.MULTILINE)
 UNDERLINED = re.compile(r"\A\s*([^\n#>*-][^\n]*)\n=+[ \t]*$", re.MULTILINE)
+NEXT_STEPS = re.compile(r"^ {0,3}(?:#{1,6}[ \t]+|\*\*)[ \t]*next steps\b[^\n]*$", re.MULTILINE | re.IGNORECASE)
 SECTION_LENGTH = 4000  # characters of a section that are looked at
 
 
@@ -70,6 +71,22 @@ def section(sources: Iterable[str], name: str) -> str:
                 rest = source[found.end() :]
                 following = HEADING.search(rest)
                 return (rest[: following.start()] if following else rest).strip()[:SECTION_LENGTH]
+    return ""
+
+
+def question(sources: Iterable[str]) -> str:
+    """Returns the first paragraph of the goal, in Markdown."""
+    return re.split(r"\n\s*\n", section(sources, "goal").strip(), maxsplit=1)[0]
+
+
+def next_steps(sources: Iterable[str]) -> str:
+    """Returns what stands below `Next steps`, a heading or a bold line, in Markdown."""
+    for text in sources:
+        found = NEXT_STEPS.search(text)
+        if found:
+            rest = text[found.end() :]
+            following = HEADING.search(rest)
+            return (rest[: following.start()] if following else rest).strip()[:SECTION_LENGTH]
     return ""
 
 
