@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plain import same, values
 from records import quick
+from tiny import ROOT
 
 from labkit.record.allowed import Allowed, allowed, broken
 from labkit.record.declared import Parameter, declared
@@ -194,3 +196,17 @@ def test_a_range_reads_back_as_it_is_written(parts: tuple[float, float, bool, bo
         assert stated(f"a share, in {interval}; of all") == interval
     except ValueError:
         assert not interval.low < interval.high
+
+
+def test_the_declarations_in_the_readme_say_what_the_readme_says():
+    section = (ROOT / "README.md").read_text().partition("\n## Parameters\n")[2].partition("\n## ")[0]
+    first, second = (declared(block) for block in re.findall(r"^```python\n(.*?)^```", section, re.M | re.S)[:2])
+    allows = {parameter.name: str(allowed(parameter)) for parameter in first}
+    assert allows == {
+        "EPOCHS": "int, in [1, 1000]",
+        "LEARNING_RATE": "float, in (0, inf)",
+        "OPTIMIZER": "'adam' or 'sgd'",
+        "CLIP": "float or None",
+    }
+    meant = declared("\n".join(re.findall(r"`([A-Z_]+: \w+ = [^`]+)`", section)))
+    assert len(meant) == 7 and broken(first + second + meant) == []

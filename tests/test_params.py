@@ -16,7 +16,7 @@ from labkit.errors import NotebookProblem, ParameterProblem
 from labkit.record.allowed import allowed
 from labkit.record.declared import computed, declared
 from labkit.record.files import dumps
-from labkit.workbench.params import Raw, admit, effective, from_command_line, parse_assignment, resolve
+from labkit.workbench.params import Raw, admit, effective, from_command_line, resolve
 from labkit.workbench.yamlfile import read_yaml, yaml_text, yaml_value
 
 CELL = """
@@ -39,8 +39,8 @@ def asked(**given: object) -> dict[str, object]:
 
 
 def typed(text: str) -> object:
-    name, value = parse_assignment(text)
-    return resolve(DECLARED, {name: value}, "x.ipynb")[name]
+    (value,) = resolve(DECLARED, from_command_line([text], []), "x.ipynb").values()
+    return value
 
 
 TYPED = {
@@ -228,8 +228,8 @@ NOT_ALLOWED = {
 
 @pytest.mark.parametrize(("text", "value"), CHOSEN.items(), ids=CHOSEN)
 def test_what_is_among_the_choices_and_in_the_range_is_taken(text: str, value: object):
-    name, raw = parse_assignment(text)
-    assert same(resolve(declared(CHOICES), {name: raw}, "x")[name], value)
+    (found,) = resolve(declared(CHOICES), from_command_line([text], []), "x").values()
+    assert same(found, value)
 
 
 @pytest.mark.parametrize(("text", "message"), NOT_ALLOWED.items(), ids=NOT_ALLOWED)
@@ -311,8 +311,8 @@ def test_a_name_that_is_code_keyword_or_path_is_refused_briefly(name: object):
 
 
 def test_an_assignment_without_a_sign_is_refused():
-    with pytest.raises(ParameterProblem, match="write NAME=VALUE"):
-        from_command_line(["EPOCHS"], [])
+    with pytest.raises(ParameterProblem, match=r"^-p 'EPOCHS': write NAME=VALUE, as in -p EPOCHS=3\n-p ''.*$"):
+        from_command_line(["EPOCHS", "A=1", ""], [])
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,8 @@ def prepare(
     root = lab.root(path.parent)
     settings = config.settings(root)
     grace_s = float(settings["grace_s"].value) if grace_s is None else grace_s
-    values = given | version.filled(params.effective(declared, given), given, root)
+    fills = source.language == "python"  # no other language is sure to have a translator of parameters
+    values = given | (version.filled(params.effective(declared, given), given, root) if fills else {})
     effective = params.effective(declared, values)
     prose = [cell["source"] for cell in source.cells if cell["cell_type"] == "markdown"]
     manifest = {

@@ -66,20 +66,12 @@ def from_command_line(assignments: Iterable[str], files: Iterable[Path]) -> list
         ParameterProblem: A file cannot be read, or an assignment is none.
     """
     sources = [Source(str(path), tuple(read_yaml(path).items())) for path in files]
-    sources.append(Source("-p", tuple(map(parse_assignment, assignments))))
+    parts = [text.partition("=") for text in assignments]
+    wrong = [f"-p {text!r:.80}: write NAME=VALUE, as in -p EPOCHS=3" for text, equals, _ in parts if not equals]
+    if wrong:
+        raise ParameterProblem(_listed(wrong))
+    sources.append(Source("-p", tuple((name.strip(), Raw(value)) for name, _, value in parts)))
     return [source for source in sources if source.pairs]
-
-
-def parse_assignment(text: str) -> tuple[str, Raw]:
-    """Returns name and value of `NAME=VALUE`.
-
-    Raises:
-        ParameterProblem: There is no `=`.
-    """
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise ParameterProblem(f"-p {text!r:.80}: write NAME=VALUE, as in -p EPOCHS=3")
-    return name.strip(), Raw(value)
 
 
 def resolve(
