@@ -44,11 +44,11 @@ diff-web: ## the same in the browser: [BASE=main]
 test: ## run all tests, slow and browser ones too: [ARGS="-k lock"]
 	$(IN_ENV) python -m pytest -m "not faults" $(ARGS)
 
-check: ## lint, formatting, types, no outputs in notebooks
+check: ## lint, formatting, types, structure and hygiene of notebooks
 	$(IN_ENV) ruff check .
 	$(IN_ENV) ruff format --check .
 	$(IN_ENV) mypy
-	$(IN_ENV) python scripts/outputs.py notebooks templates
+	$(IN_ENV) labkit check
 
 faults: ## kill runs at random for minutes
 	$(IN_ENV) python -m pytest -m faults $(ARGS)

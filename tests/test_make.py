@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tiny import ROOT, plain_environment, write
+from tiny import ROOT, plain_environment
 
 # An empty lock, and a build backend of its own.
 BACKEND = """\
@@ -235,15 +235,3 @@ def test_make_clean_keeps_runs_and_removes_reports_and_caches(small_lab: Path):
     assert (small_lab / ".venv" / "lib" / "__pycache__").is_dir()
     for folder in ("reports", "labkit/__pycache__", ".ruff_cache"):
         assert not (small_lab / folder).exists()
-
-
-def test_outputs_in_a_notebook_are_named_by_cell(lab: Path):
-    clean = write(lab / "notebooks" / "clean.ipynb", "1 + 1")
-    dirty = write(lab / "notebooks" / "dirty.ipynb", "1", "1 + 1")
-    dirty.write_text(dirty.read_text().replace('"execution_count": null', '"execution_count": 7', 1))
-    said = subprocess.run(
-        [sys.executable, ROOT / "scripts" / "outputs.py", "notebooks"], text=True, capture_output=True
-    )
-    assert said.returncode == 1
-    assert "dirty.ipynb: outputs in cell-1;" in said.stdout
-    assert clean.name not in said.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -89,5 +90,6 @@ def test_a_lab_made_from_the_wheel_passes_its_own_check_report_and_tests(install
     assert (lab / "wheels").is_dir() and "./wheels/labkit-" in (lab / "requirements.lock").read_text()
     assert "2 notebooks: nothing wrong" in says("make", "check", folder=lab)
     assert "reports/first-experiment.html" in says("make", "report", folder=lab)
+    assert json.loads(says("labkit", "list", "--json", folder=lab))[0]["verdicts"] == "2 held"
     assert "2 passed" in says("make", "test", folder=lab)
     assert not (lab / ".venv").exists()

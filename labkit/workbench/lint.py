@@ -66,15 +66,15 @@ def findings(content: Content, *, in_git: bool = True) -> list[Finding]:
 
     Args:
         content: A notebook that `parse` has returned.
-        in_git: Git stores it as it is, so what a run has left in it counts, and the order of its keys.
+        in_git: Git stores it as it is, so what a run has left in it counts.
     """
     cells = content["cells"]
     found = [*structure.findings(cells), *_ids(content), *_leftovers(cells)]
     if in_git:
         found += hygiene.stored(content)
-        if not is_in_order(content):
-            problem = "its keys are not in the order in which Jupyter writes them"
-            found.append(Finding(problem, f"{structure.FIX} sorts them"))
+    if not is_in_order(content):
+        problem = "its keys are not in the order in which Jupyter writes them"
+        found.append(Finding(problem, f"{structure.FIX} sorts them"))
     return in_order(found)
 
 

@@ -18,19 +18,18 @@ def tidied(content: Content, *, strip: bool = True, earlier: Sequence[Cell] = ()
 
     Args:
         content: A notebook that `lint.parse` has returned.
-        strip: Git stores the file as it is: take out what a run has left, and sort the keys.
+        strip: Take out what a run has left; not where git does that by a filter, or keeps no such file.
         earlier: The cells of an earlier version, from which a cell with the same source gets its id back.
     """
     changes = []
     made, renamed = with_ids(content, earlier)
     if renamed:
         changes.append(f"ids: {', '.join(renamed)}")
-    if strip:
-        if any(hygiene.stored(made)):
-            changes.append("what a run had left: outputs, counts, metadata")
-            made = clean.cleaned(made)
-        if not lint.is_in_order(content):
-            changes.append("the order of keys")
+    if strip and any(hygiene.stored(made)):
+        changes.append("what a run had left: outputs, counts, metadata")
+        made = clean.cleaned(made)
+    if not lint.is_in_order(content):
+        changes.append("the order of keys")
     return made, changes
 
 
