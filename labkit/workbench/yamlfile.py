@@ -55,8 +55,9 @@ def yaml_value(text: str) -> Any:
     try:
         return reader.load(io.StringIO(text))
     except Exception as error:  # the reader's own, and what its constructors stumble over: KeyError for `!!bool x`
-        hint = "; indent with spaces, not tabs" if "'\\t'" in str(error) else ""
-        raise ValueError(f"not YAML 1.2: {' '.join(str(error).split())[:300]}{hint}") from error
+        said = " ".join(str(error).partition("To suppress this check")[0].replace('"<file>", ', "").split())
+        hint = "; indent with spaces, not tabs" if "'\\t'" in said else ""
+        raise ValueError(f"not YAML 1.2: {said[:300]}{hint}") from error
 
 
 def _construct_text(loader: Any, node: Any) -> str:
