@@ -194,7 +194,9 @@ def test_a_download_that_fails_leaves_nothing_and_says_what_to_do_by_hand(tmp_pa
     folder, url = server
     packed = pack(folder, true_entries(), url)
     spoil(folder / "small.tar.gz")
-    with pytest.raises(RunProblem, match=f"(?s)Small is not here: .*{said}.*by hand: .*put it there") as problem:
+    with pytest.raises(
+        RunProblem, match=f"(?s)Small is not at .*by hand and put it there.*could not be fetched: .*{said}"
+    ) as problem:
         load(packed, tmp_path / "data", download=True)
     assert str(tmp_path / "data" / "small.tar.gz") in str(problem.value)
     assert list((tmp_path / "data").iterdir()) == []
@@ -209,7 +211,7 @@ def test_a_host_that_cannot_be_reached_or_says_nothing_is_given_up(tmp_path, mon
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         quiet = replace(packed, url=f"http://127.0.0.1:{port}/small.tar.gz")
-        with pytest.raises(RunProblem, match="could not be downloaded: timed out"):
+        with pytest.raises(RunProblem, match="could not be fetched: timed out"):
             load(quiet, tmp_path / "data", download=True)
     with pytest.raises(RunProblem, match="refused"):
         load(quiet, tmp_path / "data", download=True)

@@ -19,6 +19,7 @@ from records import quick
 from labkit.errors import RunProblem
 from labkit.kernel import figures
 from labkit.kernel.figures import load_data, picture, save_data
+from labkit.kernel.style import DPI
 from labkit.record.metrics import MetricsWriter
 
 CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
@@ -194,7 +195,7 @@ def test_each_figure_is_drawn_from_its_file_to_the_same_bytes_whatever_the_setti
     with mpl.rc_context({"font.size": 20, "axes.facecolor": "black"}):
         assert picture(back, draw) == png
     image = Image.open(io.BytesIO(png))
-    assert image.format == "PNG" and round(image.info["dpi"][0]) == 144 and "Software" not in image.info
+    assert image.format == "PNG" and round(image.info["dpi"][0]) == DPI and "Software" not in image.info
     assert len(image.convert("RGB").getcolors(2**20)) > 1
 
 
@@ -266,6 +267,6 @@ def test_a_mark_stands_in_a_band_above_and_leaves_the_figure_as_it_is(inches, li
     )
     band, below = marked[: -len(plain)], marked[-len(plain) :]
     assert np.array_equal(below, plain)
-    assert len(band) == int((0.17 * lines + 0.07) * 144)
+    assert len(band) == int((0.17 * lines + 0.07) * DPI)
     text = (band != band[0, 0]).any(axis=2).any(axis=0)
     assert text.sum() > 50 and not text[[0, -1]].any()  # whole, between the edges

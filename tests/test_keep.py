@@ -12,6 +12,7 @@ from PIL import Image
 from labkit.errors import RunProblem
 from labkit.kernel.keep import mark
 from labkit.kernel.run import Run
+from labkit.kernel.style import DPI
 from labkit.record.rundir import create
 
 
@@ -31,7 +32,7 @@ def height(run):
 
 def line(run):
     run.figure("line", {"a": [1, 2]}, lambda data, figure: figure.subplots().plot(data["a"]), size=(4.0, 2.0))
-    return height(run) - 2 * 144
+    return height(run) - 2 * DPI
 
 
 def test_the_figures_of_a_debug_run_and_of_one_labelled_stand_in_are_marked(run):

@@ -28,7 +28,7 @@ def test_the_settings_are_recorded_whole_and_shown_without_what_is_off(run):
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.01)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=7, gamma=0.5)
     table = training_settings(run, optimizer, scheduler, loss="CrossEntropyLoss", clip_norm=1.0, warmup=None)
-    shown = dict(table.to_numpy().tolist())
+    shown = table["value"].to_dict()
     assert shown["optimizer"] == "AdamW" and shown["lr"] == "0.003" and shown["betas"] == "0.9, 0.999"
     assert (
         shown["scheduler"] == "StepLR" and shown["schedule: step_size"] == "7" and shown["loss"] == "CrossEntropyLoss"
@@ -41,7 +41,7 @@ def test_the_settings_are_recorded_whole_and_shown_without_what_is_off(run):
 
 def test_groups_are_told_apart(run):
     optimizer = torch.optim.SGD([{"params": nn.Linear(1, 1).parameters(), "lr": 0.5}, {"params": [torch.ones(1)]}], 0.1)
-    shown = dict(training_settings(run, optimizer).to_numpy().tolist())
+    shown = training_settings(run, optimizer)["value"].to_dict()
     assert (shown["group 1: lr"], shown["group 2: lr"]) == ("0.5", "0.1") and "scheduler" not in shown
 
 

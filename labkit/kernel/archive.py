@@ -48,9 +48,9 @@ class Archive:
         return self.url.rpartition("/")[2]
 
     @property
-    def where(self) -> str:
-        """What to download, in words."""
-        return f"{self.url} ({self.size_bytes:,} bytes, MD5 {self.md5}, SHA256 {self.sha256})"
+    def facts(self) -> str:
+        """What tells that a file is the one that was published."""
+        return f"{self.size_bytes:,} bytes, MD5 {self.md5}, SHA256 {self.sha256}"
 
 
 def load(archive: Archive, folder: Path, *, download: bool, watch: Watch | None = None) -> dict[str, bytes]:
@@ -98,7 +98,7 @@ def fetch(archive: Archive, path: Path, watch: Watch | None = None) -> None:
     except (OSError, http.client.HTTPException, RunProblem) as error:
         if isinstance(error, HTTPError):
             error.close()  # it holds the connection
-        raise RunProblem(_advice(archive, path, f"{archive.url} could not be downloaded: {error}")) from error
+        raise RunProblem(_advice(archive, path, str(error))) from error
 
 
 class _appearing:
@@ -123,9 +123,12 @@ class _appearing:
 
 
 def _advice(archive: Archive, path: Path, problem: str = "") -> str:
-    lines = [f"{archive.title} is not here" + (f": {problem}" if problem else "")]
-    lines += [f"  download it by hand: {archive.where}", f"  and put it there, packed as it is: {path.absolute()}"]
-    return "\n".join(lines)
+    lines = [
+        f"{archive.title} is not at {path.absolute()}",
+        f"  download {archive.url} by hand and put it there, packed as it is",
+        f"  ({archive.facts})",
+    ]
+    return "\n".join([*lines, f"  it could not be fetched: {problem}"] if problem else lines)
 
 
 def _verify(archive: Archive, path: Path, file: BufferedReader) -> None:
@@ -143,7 +146,9 @@ def _verify(archive: Archive, path: Path, file: BufferedReader) -> None:
         if checksum == archive.sha256:
             return
         found = f"SHA256 {checksum}"
-    raise RunProblem(f"{path} is damaged or another file ({found}): delete it, and take {archive.where}")
+    raise RunProblem(
+        f"{path} is damaged or another file ({found}): delete it, and take {archive.url} ({archive.facts})"
+    )
 
 
 def _read_members(archive: Archive, path: Path, file: BufferedReader) -> dict[str, bytes]:

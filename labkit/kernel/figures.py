@@ -75,6 +75,7 @@ def learning_curves(data: pd.DataFrame, figure: Figure) -> None:
         values = values[np.isfinite(values)]
         if label == "loss" and values.min() > 0 and values.max() > 30 * values.min():
             ax.set_yscale("log")
+        ax.locator_params(axis="x", integer=True)
         ax.set(xlabel="step", title=" and ".join(names) if len(names) < 3 else label)
         ax.legend()
 
@@ -252,7 +253,8 @@ def class_distribution(data: pd.DataFrame, figure: Figure) -> None:
         counts = data[data["part"] == part]["count"].to_numpy()
         places = np.arange(len(names)) + (number - (len(parts) - 1) / 2) * width
         ax.bar(places, counts, width * 0.92, color=colour, label=f"{part} ({counts.sum():,})")
-    ax.set_xticks(range(len(names)), names, rotation=90 if max(map(len, names)) > 5 else 0)
+    is_long = len(names) * max(map(len, names)) > 100  # letters that fit side by side
+    ax.set_xticks(range(len(names)), names, rotation=90 if is_long else 0, fontsize=8)
     ax.set(xlabel="class", ylabel="samples")
     ax.grid(axis="x", visible=False)
     ax.legend(ncols=len(parts), loc="lower left", bbox_to_anchor=(0, 1))

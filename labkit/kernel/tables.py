@@ -35,7 +35,7 @@ def training_settings(
         **more: Further settings, plain values.
 
     Returns:
-        Columns `setting` and `value`; the record has also what is None or switched off.
+        A column `value`, by the setting's name; the record has also what is None or switched off.
 
     Raises:
         TypeError: A further setting is no plain value.
@@ -49,8 +49,8 @@ def training_settings(
         write_json(run.directory.training, facts)
     except OSError as error:  # a full disk stops no notebook
         run.logger.error("training.json was not saved: %s", error.strerror or error)
-    rows = [(name, _text(value)) for name, value in _rows(facts) if value is not None and value is not False]
-    return pd.DataFrame(rows, columns=["setting", "value"])
+    shown = {name: _text(value) for name, value in _rows(facts) if value is not None and value is not False}
+    return pd.DataFrame({"value": shown})
 
 
 def _rows(facts: dict[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -23,7 +23,7 @@ from labkit.record.page import page_stamp
 from labkit.record.provenance import fingerprint_file
 from labkit.record.rundir import NO_RESULT, SCRATCH, RunDir
 from labkit.record.version import VERSION
-from labkit.workbench import index, notebook, params
+from labkit.workbench import index, needs, notebook, params
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,8 @@ def make(wanted: Wanted, say: Callable[[str], object]) -> int:
         outputs.add(output)
         try:
             page = _current_page(path, root, lab.runs_folder(path.parent, wanted.runs), output, wanted, say)
+            if page is None:
+                continue
             if page.run is None or not _is_finished(page.run):
                 failed = max(failed, 1)
             changed += page.run is not None and _write(page, say)
@@ -107,12 +109,19 @@ def _all(root: Path) -> list[Path]:
 
 def _current_page(
     path: Path, root: Path, runs: Path, output: Path, wanted: Wanted, say: Callable[[str], object]
-) -> Page:
-    """Returns the page that a notebook should have, after executing the notebook where that is called for."""
+) -> Page | None:
+    """Returns the page that a notebook should have, after executing the notebook where that is called for.
+
+    A notebook without the files that it needs is not executed; without a run it has no page then.
+    """
     source = notebook.read(Path(os.path.abspath(path)))
     page = choose(source, root, runs, output, wanted.given)
     if page.run is not None and (wanted.rerun == "never" or (wanted.rerun == "stale" and not page.stale)):
         return page
+    lacking = needs.lacking(source, root)
+    if lacking:
+        say(f"{os.path.relpath(path)}: not executed, {lacking}")
+        return page if page.run is not None else None
     _execute(source, runs, wanted, say)
     page = choose(source, root, runs, output, wanted.given)
     # Without a finished run, the page of the one that failed says so.
