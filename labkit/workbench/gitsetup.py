@@ -40,15 +40,20 @@ def settings(python: str = sys.executable) -> dict[str, str]:
         f' if test -x {here}; then {here} -P -m nbdime.vcs.git.diffdriver diff --use-filter -O -D "$@" && return 0;'
         f' else {say}; fi; git --no-pager diff --no-index --no-ext-diff -- "$2" "$5"; return 0'
     )
-    tool = f"if test -x {here}; then {here} -P -m nbdime.vcs.git.%s; else {say}; false; fi"
     return {
         "filter.labkit.clean": _function(filters, "%f"),
         "merge.labkit.name": "notebooks cell by cell",
         "merge.labkit.driver": _function(merges, "%O %A %B %L %P"),
         "merge.labkit.recursive": "binary",  # the ancestor of several ancestors has no marks in it
         "diff.jupyternotebook.command": _function(diffs, "").rstrip(),
-        "difftool.nbdime.cmd": tool % 'difftool diff "$LOCAL" "$REMOTE" "$BASE"',
-        "mergetool.nbdime.cmd": tool % 'mergetool merge "$BASE" "$LOCAL" "$REMOTE" "$MERGED"',
+        **{
+            f"{tool}.nbdime.cmd": f"if test -x {here}; then {here} -P -m nbdime.vcs.git.{tool} {files};"
+            f" else {say}; false; fi"
+            for tool, files in (
+                ("difftool", 'diff "$LOCAL" "$REMOTE" "$BASE"'),
+                ("mergetool", 'merge "$BASE" "$LOCAL" "$REMOTE" "$MERGED"'),
+            )
+        },
     }
 
 
@@ -58,15 +63,19 @@ def _function(body: str, arguments: str) -> str:
     return f"labkit() {{ {text}; }}; labkit {arguments}"
 
 
-def install(folder: Path) -> list[str]:
+def install(folder: Path, python: str = sys.executable) -> list[str]:
     """Sets up the clone that a folder lies in, and returns what was done; twice is as good as once.
+
+    Args:
+        folder: The lab.
+        python: The interpreter that git will start.
 
     Raises:
         GitProblem: The folder lies in no repository, or git refused.
     """
     root = top(folder)
     done = []
-    for name, value in settings().items():
+    for name, value in settings(python).items():
         if answer(root, "config", "--local", "--get", name) != value:
             git(root, "config", "--local", "--replace-all", name, value)
             done.append(name)
@@ -121,7 +130,8 @@ def problem(folder: Path) -> str:
     kept = answer(root, "config", "--get", "filter.labkit.clean")
     if not kept:
         return f"git would store outputs of notebooks; remedy: {REMEDY}"
-    if not all(Path(path).exists() for path in shlex.split(kept.replace("%%", "%")) if path.startswith("/")):
+    named = [word.rstrip(";") for word in shlex.split(kept.replace("%%", "%")) if word.startswith("/")]
+    if not all(Path(path).exists() for path in named):
         return f"git's filter for notebooks needs an environment that has gone; remedy: {REMEDY}"
     return (
         "" if _has_attributes(lab.root(folder)) else f".gitattributes names no filter for notebooks; remedy: {REMEDY}"

@@ -13,7 +13,7 @@ from typing import Any
 
 from labkit.record import lab
 from labkit.record.provenance import author
-from labkit.workbench import lint, template, tidy
+from labkit.workbench import lint, saved, template, tidy
 
 TITLE = "TODO title: what was tried, in a line"
 Offered = tuple[dict[str, list[dict[str, str]]], dict[str, dict[str, str]]]
@@ -55,7 +55,7 @@ def _jupyter_server_extension_points() -> list[dict[str, str]]:
 
 
 def _load_jupyter_server_extension(server: Any) -> None:
-    """Answers the launcher's questions; the settings of jupyterlab-templates hold here too."""
+    """Answers the launcher's questions, by the settings of jupyterlab-templates too; git hears of what is saved."""
     from jupyter_core.paths import jupyter_path
     from jupyter_server.utils import url_path_join
     from jupyterlab_templates import extension
@@ -71,3 +71,4 @@ def _load_jupyter_server_extension(server: Any) -> None:
     server.web_app.add_handlers(
         ".*$", [(url_path_join(base, path), handler, offered) for path, handler in handlers.items()]
     )
+    server.contents_manager.register_post_save_hook(saved.after_save)
