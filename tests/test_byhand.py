@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -168,3 +170,19 @@ def test_cells_that_were_not_saved_cannot_be_promoted(lab: Path, hand: Hand) -> 
     hand.run("cell-1", "cell-2", "cell-3", cell_3="run.log(0, loss=0.0)")
     assert "cell-3 ran in a form that tries.ipynb has not saved; save it first" in hand.ask("run.promote()")
     assert len(runs(lab)) == 1
+
+
+def test_the_same_notebook_runs_under_plain_papermill(lab: Path) -> None:
+    first, *rest = CELLS.values()
+    path = write(lab / "notebooks" / "tries.ipynb", parameters(first), *rest)
+    command = [sys.executable, "-m", "papermill", str(path), str(lab / "out.ipynb")]
+    done = subprocess.run(command, env=plain_environment(), cwd=lab / "notebooks", capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (run,) = runs(lab)
+    manifest = run.read_manifest()
+    assert (manifest["kind"], manifest["parameters"], manifest["notebook"]) == (
+        "scratch",
+        {"LR": 0.25},
+        "notebooks/tries.ipynb",
+    )
+    assert status(run).state == "finished" and manifest["verdicts"][0]["verdict"] == "held"

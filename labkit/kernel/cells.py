@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from labkit.record.files import read_json
+
 
 def shell() -> Any:
     """Returns IPython's shell; None in a script."""
@@ -34,24 +36,32 @@ def notebook_path() -> Path:
     for name in (os.environ.get("JPY_SESSION_NAME"), values().get("__vsc_ipynb_file__")):
         if isinstance(name, str) and name.endswith(".ipynb"):
             path = Path(os.path.abspath(name))
-            return path if path.exists() else _renamed(path)
+            return path if path.exists() else _with_this_cell(path.parent) or path
     script = getattr(sys.modules["__main__"], "__file__", None)
     if script and shell() is None:
         return Path(os.path.abspath(script))
-    return Path.cwd() / "notebook.ipynb"
+    return (_with_this_cell(Path.cwd()) if shell() is not None else None) or Path.cwd() / "notebook.ipynb"
 
 
-def _renamed(path: Path) -> Path:
-    """Returns what a notebook is called now that has lost its first name, which is all that its kernel was told.
+def _with_this_cell(folder: Path) -> Path | None:
+    """Returns the notebook in a folder that has the cell which is executed now; of several, the one saved last.
 
-    It is the one in the same folder that has the cell which is executed now; of several, the one saved last.
+    So one is found that was renamed after its kernel started, or whose kernel was told nothing (plain papermill).
     """
-    wanted = f'"id": "{current_cell()}"'.encode()
     found: list[tuple[float, Path]] = []
-    for other in path.parent.glob("*.ipynb"):
-        try:
-            if wanted in other.read_bytes():
-                found.append((other.stat().st_mtime, other))
-        except OSError:
-            continue
-    return max(found)[1] if found else path
+    for path in folder.glob("*.ipynb"):
+        content = read_json(path) or {}
+        cells = content.get("cells")
+        if any(_is_this(cell) for cell in (cells if isinstance(cells, list) else [])):
+            found.append((path.stat().st_mtime, path))
+    return max(found)[1] if found else None
+
+
+def _is_this(cell: Any) -> bool:
+    if not isinstance(cell, dict) or cell.get("cell_type") != "code":
+        return False
+    if current_cell():
+        return cell.get("id") == current_cell()
+    source = cell.get("source")
+    source = "".join(map(str, source)) if isinstance(source, list) else source
+    return source == (values().get("In") or [""])[-1]
