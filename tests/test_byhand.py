@@ -182,7 +182,7 @@ def test_the_same_notebook_runs_under_plain_papermill(lab: Path) -> None:
     manifest = run.read_manifest()
     assert (manifest["kind"], manifest["parameters"], manifest["notebook"]) == (
         "scratch",
-        {"LR": 0.25},
+        {"LR": 0.5},
         "notebooks/tries.ipynb",
     )
     assert status(run).state == "finished" and manifest["verdicts"][0]["verdict"] == "held"
