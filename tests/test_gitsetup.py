@@ -266,7 +266,8 @@ def test_git_diff_shows_cells_by_nbdime_and_lines_where_that_has_gone(clone: Pat
     put(clone, edited(BASE, train="train(EPOCHS)\nprint(7)"))
     run_in_jupyterlab(path)
     shown = git(clone, "diff")
-    assert "## modified /cells/2/source" in shown and "print(7)" in shown and "iopub" not in shown
+    assert shown.startswith(f"{NAME}\n## modified /cells/2/source:\n") and "+print(7)\n" in shown
+    assert "iopub" not in shown and "\x1b" not in shown
     gone(clone, tmp_path)
     shown = git(clone, "diff")
     assert "has gone" in shown and '+    "print(7)"' in shown
@@ -274,11 +275,17 @@ def test_git_diff_shows_cells_by_nbdime_and_lines_where_that_has_gone(clone: Pat
 
 BROWSER = """\
 #!{python}
-import sys, urllib.request
-assert sys.argv[1].startswith("http://127.0.0.1:"), sys.argv
-page = urllib.request.urlopen(sys.argv[1]).read().decode()
-open({seen!r}, "a").write(sys.argv[1] + "\\n" + page)
-urllib.request.urlopen(urllib.request.Request(sys.argv[1].replace("/difftool", "/api/closetool"), data=b"{{}}"))
+import http.cookiejar, sys, urllib.request
+
+address, seen = sys.argv[1], {seen!r}
+assert address.startswith("http://127.0.0.1:"), address
+cookies = http.cookiejar.CookieJar()
+browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(cookies))
+with open(seen, "a") as file:
+    file.write(browser.open(address).read().decode())
+token = next(cookie.value for cookie in cookies if cookie.name == "_xsrf")
+close = address.replace("/difftool", "/api/closetool")
+browser.open(urllib.request.Request(close, data=b'{{"exitCode": 0}}', headers={{"X-XSRFToken": token}}))
 """
 
 

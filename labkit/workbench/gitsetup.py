@@ -36,8 +36,9 @@ def settings(python: str = sys.executable) -> dict[str, str]:
         ' git merge-file --marker-size="$4" -L ours -L base -L theirs "$2" "$1" "$3"'
     )
     diffs = (
-        'if test $# -lt 7; then echo "$1: conflicted; labkit merge leads through"; return 0; fi;'
-        f' if test -x {here}; then {here} -P -m nbdime.vcs.git.diffdriver diff --use-filter -O -D "$@" && return 0;'
+        'if test "$GIT_EXTERNAL_DIFF" = git-difftool--helper; then exec git-difftool--helper "$@"; fi;'
+        ' if test $# -lt 7; then echo "$1: conflicted; labkit merge leads through"; return 0; fi;'
+        f' if test -x {here}; then {here} -P -m labkit.workbench.diffdriver "$@" && return 0;'
         f' else {say}; fi; git --no-pager diff --no-index --no-ext-diff -- "$2" "$5"; return 0'
     )
     return {
@@ -47,10 +48,11 @@ def settings(python: str = sys.executable) -> dict[str, str]:
         "merge.labkit.recursive": "binary",  # the ancestor of several ancestors has no marks in it
         "diff.jupyternotebook.command": _function(diffs, "").rstrip(),
         **{
-            f"{tool}.nbdime.cmd": f"if test -x {here}; then {here} -P -m nbdime.vcs.git.{tool} {files};"
+            f"{tool}.nbdime.cmd": f"if test -x {here}; then {here} -P -c"
+            f" 'import sys, labkit.workbench; from nbdime.vcs.git.{tool} import main; sys.exit(main())' {files};"
             f" else {say}; false; fi"
             for tool, files in (
-                ("difftool", 'diff "$LOCAL" "$REMOTE" "$BASE"'),
+                ("difftool", 'diff -O -D "$LOCAL" "$REMOTE" "$BASE"'),
                 ("mergetool", 'merge "$BASE" "$LOCAL" "$REMOTE" "$MERGED"'),
             )
         },
