@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ BROWSER_OPTIONS = [
 ]
 
 # The machine may be busy with other things: an example has no time limit of its own.
-settings.register_profile("labkit", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("labkit", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("labkit")
 
 
@@ -88,16 +89,29 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+@contextmanager
+def mounted(folder: Path) -> Iterator[Path]:
     """A file system of its own that takes a megabyte."""
-    folder = tmp_path / "small disk"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True, text=True)
-    if mounted.returncode:
-        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
+    folder.mkdir(parents=True)
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
     yield folder
     subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A small disk of one test."""
+    with mounted(tmp_path / "small disk") as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def lasting_small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A small disk that several tests have in common."""
+    with mounted(tmp_path_factory.mktemp("disk") / "small disk") as folder:
+        yield folder
 
 
 @pytest.fixture(scope="module")

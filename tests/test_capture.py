@@ -115,7 +115,7 @@ def test_the_view_shows_every_byte_once_and_on_its_stream_while_there_is_room(
     assert found.cut_bytes == found.lost == 0
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(ACTIONS)
 def test_what_the_view_shows_is_a_part_of_the_log_in_order_and_the_rest_is_counted(
     tmp_path_factory: pytest.TempPathFactory, actions: list[tuple[str, str]]

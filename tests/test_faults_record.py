@@ -205,7 +205,11 @@ def retried_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(record_metrics, "RETRY_S", 0.0)
 
 
-@pytest.mark.parametrize(("call", "fault", "persistent"), CASES, ids=name_of)
+@pytest.mark.parametrize(
+    ("call", "fault", "persistent"),
+    [pytest.param(*case, marks=[pytest.mark.slow] if case[1] == errno.EIO else []) for case in CASES],
+    ids=name_of,
+)
 def test_a_failing_call_loses_nothing_uncounted(memory: Path, call: str, fault: int, persistent: bool):
     assert sweep(memory, call, fault, persistent, stride=23) >= 1
 

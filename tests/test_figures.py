@@ -186,6 +186,7 @@ def draw_all():
     yield figures.image_grid, {"images": np.zeros((1, 3, 4, 4))}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("draw", "data"), list(draw_all()))
 def test_each_figure_is_drawn_from_its_file_to_the_same_bytes_whatever_the_settings(tmp_path, draw, data):
     back = load_data(save_data(tmp_path / "x", data))

@@ -83,10 +83,10 @@ def test_before_a_backward_pass_there_is_no_gradient_flow():
         figures.gradient_flow_data(nn.Linear(1, 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("means", [[1e-3, 1e-9, 0.0, math.nan], [0.0], list(np.logspace(-8, 0, 90))])
 def test_the_figure_is_drawn_from_its_file_whatever_the_gradients(tmp_path, means):
     names = [f"block.{number}.conv" for number in range(len(means))]
     table = pd.DataFrame({"layer": names, "mean_abs": means, "max_abs": np.array(means) * 9})
     back = load_data(save_data(tmp_path / "flow", table))
     assert picture(back, figures.gradient_flow) == picture(table, figures.gradient_flow)
-    (tmp_path / "flow.png").write_bytes(picture(back, figures.gradient_flow))

@@ -67,7 +67,10 @@ def debug_runs(tmp_path_factory):
     for lab in labs:
         (lab / "notebooks").mkdir(parents=True)
     with ThreadPoolExecutor(2) as pool:
-        made = [pool.submit(labkit_run, lab, path, *debug(path)) for lab, path in zip(labs, paths, strict=True)]
+        made = [
+            pool.submit(labkit_run, lab, path, "--no-report", *debug(path))
+            for lab, path in zip(labs, paths, strict=True)
+        ]
     return {path: [run.result() for run, of in zip(made, paths, strict=True) if of == path] for path in NOTEBOOKS}
 
 

@@ -69,6 +69,7 @@ def test_an_attack_leaves_nothing_active(attack: str) -> None:
     assert_allowed(clean)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [

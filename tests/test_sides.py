@@ -6,6 +6,7 @@ import ast
 import json
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,7 @@ FORBIDDEN = {
 }
 
 
+@cache
 def imported(file: Path) -> set[str]:
     """Every module that a file imports, wherever in it; not what only a type checker sees."""
     tree = ast.parse(file.read_text(encoding="utf-8"))

@@ -8,11 +8,12 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from running import alive, fixture, labkit, run, started, wait_for
+from running import Started, alive, fixture, labkit, make_lab, run, started, wait_for
 from tiny import plain_environment
 
 from labkit.record.find import every
@@ -53,6 +54,23 @@ def over(run: RunDir, supervisor: int) -> None:
 def process_ids(run: RunDir) -> dict[str, int]:
     wait_for(run.process.exists)
     return {key: value["pid"] for key, value in json.loads(run.process.read_bytes()).items() if isinstance(value, dict)}
+
+
+@pytest.fixture(scope="module")
+def full_disk(lasting_small_disk: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Started, RunDir]]:
+    """A run that has filled its disk: half a minute long it tries to write the last of its records."""
+    disk = lasting_small_disk
+    notebook = fixture(make_lab(tmp_path_factory.mktemp("full") / "Ada's lab"), "fills-disk")
+    with started(notebook, "-p", "FREED=false", "--runs", str(disk / "runs")) as under_way:
+        yield under_way, wait_for(lambda: next(iter(every(disk / "runs")), None))
+
+
+@pytest.fixture(autouse=True)
+def meanwhile(request: pytest.FixtureRequest) -> None:
+    """Lets the run on a full disk go on beside the other tests, where its own test comes after them."""
+    if any("full_disk" in getattr(item, "fixturenames", ()) for item in request.session.items):
+        with suppress(pytest.skip.Exception):
+            request.getfixturevalue("full_disk")
 
 
 def test_a_detached_run_outlives_whoever_asked_for_it(lab: Path) -> None:
@@ -97,23 +115,6 @@ def test_a_disk_that_is_full_for_a_while_loses_no_metric(lab: Path, small_disk: 
     shown = labkit("show", str(made.path))
     assert f"log lost: {counts['log']['lost']}" in shown.stdout
     json.loads(made.notebook.read_bytes())
-
-
-def test_a_run_that_ends_on_a_full_disk_keeps_what_it_had_and_is_not_shown_as_whole(
-    lab: Path, small_disk: Path
-) -> None:
-    notebook = fixture(lab, "fills-disk")
-    with started(notebook, "-p", "FREED=false", "--runs", str(small_disk / "runs")) as under_way:
-        made = wait_for(lambda: next(iter(every(small_disk / "runs")), None))
-        kernel = process_ids(made)["kernel"]
-        wait_for(lambda: not alive(kernel), what="the kernel's end")
-        (small_disk / "ballast").unlink()
-        assert under_way.process.wait(60) == 0
-    assert status(made).state == "finished"
-    assert len(read(made.metrics).columns["loss"].steps) >= 100
-    lost = (json.loads(made.kernel.read_bytes()) if made.kernel.exists() else {}).get("metrics", {}).get("lost")
-    shown = labkit("show", str(made.path)).stdout
-    assert f"metrics lost: {lost}" in shown if lost else "could not be recorded" in shown, shown
 
 
 # git
@@ -182,3 +183,21 @@ def test_git_in_any_state_holds_no_run_up_and_is_recorded_or_said_to_be_unknown(
     asked_s = ended.run.manifest.parent.joinpath("source/notebook.ipynb").stat().st_mtime
     assert json.loads(ended.run.process.read_bytes())["started_s"] - asked_s < 2
     assert (ended.run.source / "changes.patch").exists() == (recorded["dirty"] is True and not problem)
+
+
+# the run that has gone on all the while
+
+
+def test_a_run_that_ends_on_a_full_disk_keeps_what_it_had_and_is_not_shown_as_whole(
+    full_disk: tuple[Started, RunDir],
+) -> None:
+    under_way, made = full_disk
+    kernel = process_ids(made)["kernel"]
+    wait_for(lambda: not alive(kernel), what="the kernel's end")
+    (made.path.parent.parent.parent / "ballast").unlink()
+    assert under_way.process.wait(60) == 0
+    assert status(made).state == "finished"
+    assert len(read(made.metrics).columns["loss"].steps) >= 100
+    lost = (json.loads(made.kernel.read_bytes()) if made.kernel.exists() else {}).get("metrics", {}).get("lost")
+    shown = labkit("show", str(made.path)).stdout
+    assert f"metrics lost: {lost}" in shown if lost else "could not be recorded" in shown, shown
