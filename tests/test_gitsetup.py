@@ -216,6 +216,16 @@ def test_git_merges_lines_where_the_environment_has_gone(repository: Path, tmp_p
     assert labkit("merge", "--ours").exit_code == 0 and cells_of(path)["train"] == "ours()"
 
 
+def test_git_merges_lines_where_a_side_is_no_notebook(clone: Path):
+    path = diverged(clone, BASE, edited(BASE, goal="# Ours"), BASE)
+    git(clone, "checkout", "-q", "feature")
+    path.write_text(path.read_text() + "torn\n")
+    git(clone, "commit", "-q", "-a", "-m", "torn")
+    git(clone, "checkout", "-q", "main")
+    assert f"labkit: {NAME} cannot be merged cell by cell" in git(clone, "merge", "feature")
+    assert '"# Ours"' in path.read_text() and path.read_text().endswith("torn\n")
+
+
 # differences
 
 

@@ -99,11 +99,11 @@ def _similar(cells: list[Cell], others: list[Cell]) -> list[tuple[int, int]]:
 
 
 def _related(first: Cell, second: Cell) -> bool:
-    """Tells whether two cells that were added under one id are one cell: they have a line in common, or the tag."""
+    """Tells whether two cells added under one id are one: they have a line in common or the tag, or one is empty."""
     if "parameters" in tags(first) and "parameters" in tags(second):
         return True
-    lines = [{line.strip() for line in cell["source"].split("\n")} for cell in (first, second)]
-    return first["cell_type"] == second["cell_type"] and (lines[0] == lines[1] or bool((lines[0] & lines[1]) - {""}))
+    lines, others = ({line.strip() for line in cell["source"].split("\n")} - {""} for cell in (first, second))
+    return first["cell_type"] == second["cell_type"] and (not lines or not others or bool(lines & others))
 
 
 def woven(cells: Aligned, frame: str = "") -> tuple[list[str], bool]:

@@ -43,8 +43,8 @@ def start(folder: Path, base: str) -> str:
         GitProblem: There is no repository, or no such branch; the message names near ones.
     """
     root = top(folder)
-    for name in (base, f"origin/{base}"):
-        if commit := answer(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}"):
+    for name in () if base.startswith("-") else (base, f"origin/{base}"):
+        if commit := answer(root, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}"):
             return answer(root, "merge-base", commit, "HEAD") or commit
     known = answer(root, "for-each-ref", "--format=%(refname:short)", "refs/heads", "refs/remotes").split("\n")
     near = difflib.get_close_matches(base, known, 3, 0.5) or [name for name in known if name][:5]

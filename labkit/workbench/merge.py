@@ -137,7 +137,7 @@ def settle(notebook: Conflicted, ask: Ask, *, anew: bool = False) -> Outcome:
         memory.keep(answers)
     else:
         git(notebook.root, "add", "--", notebook.path)
-        memory.forget()
+        memory.keep({})
     return Outcome(len(started.conflicts) - len(open_ones), tuple(left), tuple(notes))
 
 
@@ -243,15 +243,13 @@ class _Memory:
         return self.answers["order"].take if "order" in self.answers else ""
 
     def keep(self, answers: dict[str, Answer]) -> None:
-        """Remembers what was decided."""
-        plain = {key: [given.take, given.text] for key, given in answers.items()}
-        write_json(self.file, self.all | {self.path: {"versions": self.versions, "answers": plain}}, durable=False)
-
-    def forget(self) -> None:
-        """Removes what was remembered of this notebook."""
-        others = {path: kept for path, kept in self.all.items() if path != self.path}
-        if others:
-            write_json(self.file, others, durable=False)
+        """Remembers what was decided; without answers, nothing of this notebook."""
+        kept = {path: value for path, value in self.all.items() if path != self.path}
+        if answers:
+            plain = {key: [given.take, given.text] for key, given in answers.items()}
+            kept[self.path] = {"versions": self.versions, "answers": plain}
+        if kept:
+            write_json(self.file, kept, durable=False)
         else:
             self.file.unlink(missing_ok=True)
 
