@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import random
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from tiny import ROOT, write
 
 from labkit.cli import main
 from labkit.workbench import clean, lint, outline, tidy
+from labkit.workbench.adopt import adopted
 from labkit.workbench.check import check_file
 
 EXPERIMENT = json.loads((ROOT / "templates" / "labkit" / "experiment.ipynb").read_text())
@@ -216,8 +218,8 @@ def test_an_id_is_one_word_that_says_the_section(content: Content, identity: str
 
 def test_ids_get_their_words_back_and_good_ones_stay(content: Content):
     before = [cell["id"] for cell in content["cells"]]
-    for identity, random in {"data": "5b1c", "parameters": "9e0f", "start": "77aa", "data-look": "0d3e-44"}.items():
-        content["cells"][at(content, identity)]["id"] = random
+    for identity, pasted in {"data": "5b1c", "parameters": "9e0f", "start": "77aa", "data-look": "0d3e-44"}.items():
+        content["cells"][at(content, identity)]["id"] = pasted
     mended, changes = tidy.tidied(content)
     assert [cell["id"] for cell in mended["cells"]] == [name if name != "data-look" else "data-3" for name in before]
     assert changes == ["ids: 9e0f → parameters, 77aa → start, 5b1c → data, 0d3e-44 → data-3"]
@@ -379,7 +381,7 @@ def sources(content: Content) -> list[tuple[str, str]]:
     return [(cell["cell_type"], outline.source(cell)) for cell in content["cells"]]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(notebooks(), st.booleans())
 def test_mending_twice_is_mending_once_and_loses_no_cell_and_no_source(content: Content, strip: bool):
     before = copy.deepcopy(content)
@@ -396,6 +398,62 @@ def test_mending_twice_is_mending_once_and_loses_no_cell_and_no_source(content: 
     mendable = ("id", "format", "keys", "metadata", "outputs", "execution count", "kernel")
     left = [finding.problem for finding in lint.findings(mended, in_git=strip)]
     assert not [problem for problem in left if any(f" {word}" in problem for word in mendable)], left
+
+
+ODD = [
+    None,
+    True,
+    -1,
+    10**30,
+    1e300,
+    "",
+    "\x00",
+    "## Data",
+    "import labkit\n%debug",
+    "code",
+    [],
+    {},
+    [["a"]],
+    {"a": {"b": 1}},
+]
+
+
+def damaged(content: Content, chance: random.Random) -> Content:
+    """A copy in which one to three values, anywhere, are gone or something else."""
+    made: Any = copy.deepcopy(content)
+    for _ in range(chance.randint(1, 3)):
+        place, key = made, chance.choice(list(made))
+        while isinstance(place[key], (dict, list)) and place[key] and chance.random() < 0.85:
+            place = place[key]
+            key = chance.choice(list(place)) if isinstance(place, dict) else chance.randrange(len(place))
+        if isinstance(place, dict) and chance.random() < 0.2 and len(made) > 1:
+            del place[key]
+        else:
+            place[key] = copy.deepcopy(chance.choice(ODD))
+    return made
+
+
+@pytest.mark.parametrize("count", [20, pytest.param(1_000, marks=pytest.mark.faults)])
+def test_a_damaged_notebook_is_named_and_mended_or_refused(content: Content, count: int):
+    seed = random.randrange(2**32)
+    print("seed", seed)
+    chance = random.Random(seed)
+    for _ in range(count):
+        parsed, problems = lint.parse(json.dumps(damaged(content, chance)).encode())
+        assert parsed is not None or problems
+        if parsed is not None:
+            assert all(str(finding) for finding in lint.findings(parsed))
+            once = tidy.dumps(tidy.tidied(parsed)[0])
+            assert tidy.tidied(lint.parse(once)[0])[1] == []
+            assert adopted(lint.parse(tidy.dumps(adopted(parsed).content))[0]).done == []
+
+
+def test_what_is_nested_too_deep_is_refused(content: Content):
+    for _ in range(300):
+        content["metadata"] = {"x": content["metadata"]}
+    assert [str(finding) for finding in lint.parse(json.dumps(content).encode())[1]] == [
+        "it is nested too deep to be looked at; restore it, e.g. from git"
+    ]
 
 
 # files, git and the command

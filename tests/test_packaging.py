@@ -41,6 +41,7 @@ def test_the_wheel_holds_the_package_and_its_templates(installed_wheel: Path):
     assert sources <= {path.relative_to(package.parent) for path in package.rglob("*.py")}
     for source in (ROOT / "templates").rglob("*"):
         assert (package / "templates" / source.relative_to(ROOT / "templates")).exists()
+    assert (installed_wheel / "etc" / "jupyter" / "jupyter_server_config.d" / "labkit.json").is_file()
     found = subprocess.run(
         [installed_wheel / "bin" / "python", "-c", "import labkit; print(labkit.__file__)"],
         cwd="/", text=True, capture_output=True, check=True, env=plain_environment(),

@@ -129,10 +129,11 @@ def read_json(path: Path, limit_bytes: int = 64 * 2**20) -> dict[str, Any] | Non
             value = json.loads(data)  # integers beyond 64 bits, halves of characters
         except (ValueError, RecursionError):
             return None
-    return value if isinstance(value, dict) and not _is_deep(value) else None
+    return value if isinstance(value, dict) and not is_deep(value) else None
 
 
-def _is_deep(value: Any) -> bool:
+def is_deep(value: Any) -> bool:
+    """Tells whether objects and lists are nested more than DEPTH deep."""
     front = [value]
     for _ in range(DEPTH):
         below = [item.values() if isinstance(item, dict) else item for item in front if isinstance(item, (dict, list))]

@@ -60,7 +60,8 @@ def check_file(path: Path, *, fix: bool = False) -> Checked:
     try:
         content, problems = lint.parse(notebook.bytes_of(path))
     except NotebookProblem as error:
-        return Checked(path, (Finding(str(error), "see to that first"),))
+        problem, _, advice = str(error).partition("; ")
+        return Checked(path, (Finding(problem, advice or "see to that first"),))
     if content is None:
         return Checked(path, tuple(problems))
     in_git = InGit.of(path)

@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from labkit.record.files import is_deep
 from labkit.workbench import hygiene, outline, structure
 from labkit.workbench.finding import Finding
 from labkit.workbench.hygiene import Content
@@ -36,6 +37,8 @@ def parse(data: bytes) -> tuple[Content | None, list[Finding]]:
         content = json.loads(data)  # and this one keeps large integers
     except (ValueError, RecursionError) as error:
         return None, [Finding(f"it is not a notebook: {error}", "restore it, e.g. from git")]
+    if is_deep(content):
+        return None, [Finding("it is nested too deep to be looked at", "restore it, e.g. from git")]
     if not isinstance(content, dict) or content.get("nbformat") != 4:
         version = content.get("nbformat") if isinstance(content, dict) else None
         problem = "it is JSON, but no notebook" if version is None else f"it is in notebook format {version!r:.20}"
@@ -94,9 +97,14 @@ def _format(content: Content) -> Iterator[Finding]:
     checked = content | {"nbformat_minor": MINOR}  # also of an older one: what it lacks is its ids
     if isinstance(cells, list):
         checked["cells"] = [cell | {"id": "good"} if isinstance(cell, dict) else cell for cell in cells]
+    if not get_validator(4, MINOR).iter_errors(checked):  # this one is fast, and names one error
+        return
     errors = get_validator(4, MINOR, name="jsonschema").iter_errors(checked)
     for error in islice(errors, LONGEST_FORMAT):
-        said = better_validation_error(error, 4, MINOR).message
+        try:
+            said = better_validation_error(error, 4, MINOR).message
+        except (TypeError, AttributeError):  # it trips over some of what it should explain
+            said = error.message
         path = list(error.path)
         number = path[1] + 1 if len(path) > 1 and path[0] == "cells" else 0
         where = ".".join(map(str, path[2:] if number else path))
