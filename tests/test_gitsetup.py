@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import subprocess
 import sys
@@ -73,6 +74,23 @@ def test_after_a_run_git_sees_no_change_and_the_file_keeps_its_outputs(clone: Pa
     assert git(clone, "status", "--porcelain") == f" M {NAME}\n"
     git(clone, "add", "-A")
     assert git(clone, "show", f":{NAME}") == dumps(book(edited(BASE, train="train(9)"))).decode()
+
+
+@pytest.mark.slow
+def test_the_jupyter_server_calls_it_whenever_it_has_saved_a_notebook(clone: Path):
+    from jupyter_server.services.contents.largefilemanager import AsyncLargeFileManager
+
+    path = put(clone, BASE)
+    commit(clone, "one")
+    run_in_jupyterlab(path)
+    status = ("status", "--porcelain", "--untracked-files=no")  # the server keeps a checkpoint beside it
+    model = {"type": "notebook", "format": "json", "content": nbformat.read(path, as_version=4)}
+    manager = AsyncLargeFileManager(root_dir=str(clone))
+    asyncio.run(manager.save(model, NAME))
+    assert git(clone, *status) == f" M {NAME}\n", "git's own view; what the hook is for"
+    manager.register_post_save_hook(saved.after_save)
+    asyncio.run(manager.save(model, NAME))
+    assert git(clone, *status) == ""
 
 
 def test_a_save_stages_nothing_and_unstages_nothing(clone: Path):
