@@ -234,6 +234,7 @@ def test_git_merges_lines_where_the_environment_has_gone(repository: Path, tmp_p
     assert labkit("merge", "--ours").exit_code == 0 and cells_of(path)["train"] == "ours()"
 
 
+@pytest.mark.slow
 def test_git_merges_lines_where_a_side_is_no_notebook(clone: Path):
     path = diverged(clone, BASE, edited(BASE, goal="# Ours"), BASE)
     git(clone, "checkout", "-q", "feature")

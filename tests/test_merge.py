@@ -270,7 +270,7 @@ def sources(content: dict) -> str:
     return "\n".join("".join(cell["source"]) for cell in content["cells"])
 
 
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=60)
 @given(
     st.lists(SOURCES, max_size=5),
     st.integers(0, 10**6),
@@ -298,7 +298,7 @@ def test_any_merge_is_a_notebook_that_lacks_nothing_undecided(lines, seed, other
         assert not has_base or {name for name in unchanged if name in other} <= set(names)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=20)
 @given(st.lists(SOURCES, max_size=5), st.integers(0, 10**6))
 def test_what_one_side_left_alone_is_what_the_other_made_of_it(lines, seed):
     base = {f"cell-{number}": "\n".join(source) for number, source in enumerate(lines)}
