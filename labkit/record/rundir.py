@@ -16,7 +16,7 @@ from labkit.record.files import read_json, write_atomic, write_json
 
 FORMAT = 1
 SCRATCH = ".scratch"
-NO_RESULT = ("debug", "explored")  # labels of runs whose numbers stand for nothing
+NO_RESULT = ("debug", "stand-in", "explored")  # labels of runs whose numbers stand for nothing
 ATTEMPT = re.compile(r"[1-9][0-9]{0,8}")
 ID = re.compile(r"\d{8}T\d{6}\.\d{3}Z-[0-9a-f]{6}")
 

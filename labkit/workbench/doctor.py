@@ -15,8 +15,8 @@ from typing import Any
 from labkit.errors import ConfigProblem
 from labkit.record import config, lab
 from labkit.record.find import every
-from labkit.record.provenance import git
 from labkit.record.text import counted
+from labkit.workbench import gitsetup
 from labkit.workbench.prune import scratch_runs
 
 FREE_GIB = 5.0
@@ -46,7 +46,10 @@ def examine(folder: Path) -> dict[str, Any]:
         settings, runs = {}, root / "runs"
         findings.append(_finding(str(error), "mend that line"))
     kernels, disk = _kernels(), _disk(runs)
-    findings += [*_floors(), *_disk_findings(disk, runs), *_git_findings(root)]
+    findings += [*_floors(), *_disk_findings(disk, runs)]
+    if problem := gitsetup.problem(root):
+        what, _, remedy = problem.partition("; remedy: ")
+        findings.append(_finding(what, remedy, wrong=False))
     if not kernels:
         findings.append(_finding("no Jupyter kernel is installed", "python -m ipykernel install --sys-prefix"))
     return {
@@ -110,18 +113,6 @@ def _disk_findings(disk: dict[str, Any], runs: Path) -> Iterator[dict[str, Any]]
         yield _finding(f"{disk['free_gib']} GiB are free for {runs}", "make room, or set `runs` to another disk")
     if not disk["writable"]:
         yield _finding(f"{runs} cannot be written", "set `runs` in pyproject.toml, or $LABKIT_RUNS, to another folder")
-
-
-def _git_findings(root: Path) -> Iterator[dict[str, Any]]:
-    """Yields what is amiss with git; a lab outside of a repository is no fault."""
-    try:
-        git(root, "rev-parse", "--git-dir")
-    except OSError:
-        return
-    try:
-        git(root, "config", "filter.labkit.clean")
-    except OSError:
-        yield _finding("git stores the outputs of notebooks: the filter is not set up here", "make setup", wrong=False)
 
 
 def lines(found: dict[str, Any]) -> Iterator[str]:
