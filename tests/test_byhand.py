@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -186,3 +187,42 @@ def test_the_same_notebook_runs_under_plain_papermill(lab: Path) -> None:
         "notebooks/tries.ipynb",
     )
     assert status(run).state == "finished" and manifest["verdicts"][0]["verdict"] == "held"
+
+
+def test_a_run_whose_last_cell_raised_has_failed_and_decides_nothing(lab: Path, hand: Hand) -> None:
+    hand.run("cell-1", "cell-2", "cell-3", cell_3="run.log(0, loss=0.1)\nraise ValueError")
+    hand.close()
+    (run,) = runs(lab)
+    assert (status(run).state, status(run).reason) == ("failed", "cell-3 raised")
+    assert [one["verdict"] for one in run.read_manifest()["verdicts"]] == ["undecided"]
+
+
+def test_what_is_logged_to_a_closed_run_is_said_once_and_stated_nothing(lab: Path, hand: Hand) -> None:
+    hand.run("cell-1", "cell-2")
+    hand.ask("old = run")
+    hand.run("cell-2")
+    assert hand.ask("old.log(1, loss=1.0)\nold.log(2, loss=1.0)").count("is closed, nothing is recorded") == 1
+    assert "is closed; state it in the run" in hand.ask("old.expect('x', 'loss < 1')")
+
+
+def test_other_parameters_than_the_saved_ones_cannot_be_promoted(lab: Path, hand: Hand) -> None:
+    hand.run("cell-1", "cell-2", "cell-3", cell_1="LR: float = 0.25")
+    assert "LR: tries.ipynb says another value" in hand.ask("run.promote()")
+
+
+def test_the_end_of_a_forked_child_is_not_the_end_of_the_run(lab: Path) -> None:
+    script = lab / "forks.py"
+    script.write_text(
+        "import os, sys, labkit\nrun = labkit.start()\n"
+        "if os.fork() == 0:\n    sys.exit(0)\n"
+        "os.wait()\nprint(run.directory.exit.exists())\nrun.log(1, loss=1.0)\n"
+    )
+    done = subprocess.run([sys.executable, script], env=plain_environment(), capture_output=True, text=True)
+    assert done.stdout.split()[-1] == "False" and status(runs(lab)[0]).state == "finished", done.stderr
+
+
+def test_a_run_whose_directory_was_deleted_stops_nobody_from_starting_the_next(lab: Path, hand: Hand) -> None:
+    hand.run("cell-1", "cell-2", "cell-4", "cell-3")
+    shutil.rmtree(lab / "runs")
+    hand.run("cell-2")
+    assert status(runs(lab)[0]).state == "running"

@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from records import quick
 
-from labkit.record.expectations import COMPARISONS, VERDICTS, in_short, judge, parse, read_facts
+from labkit.record.expectations import COMPARISONS, VERDICTS, concluded, in_short, judge, parse, read_facts
 from labkit.record.files import write_json
 from labkit.record.metrics import Metrics, MetricsWriter, read
 from labkit.record.rundir import create
-from labkit.record.summary import summarise, verdicts
+from labkit.record.stated import truth
+from labkit.record.summary import all_held, summarise, verdicts
 
 
 def logged(tmp_path: Path, *records: dict[str, float]) -> Metrics:
@@ -102,8 +104,51 @@ def test_training_that_ended_before_the_epoch_decides_nothing(tmp_path: Path) ->
 
 
 def test_without_a_logged_epoch_the_steps_are_the_epochs(tmp_path: Path) -> None:
-    found = logged(tmp_path, {"a": 0.1}, {"a": 0.9})
-    assert judge(parse("x", "a > 0.7", 1), found, "finished", []).verdict == "held"
+    found = logged(tmp_path, {"a": 0.1}, {"a": 0.9})  # steps 0 and 1 are the first and the second epoch
+    verdicts = [judge(parse("x", "a > 0.7", epoch), found, "finished", []).verdict for epoch in (1, 2, 3)]
+    assert verdicts == ["not held", "held", "held"]
+
+
+def test_a_step_lies_in_the_epoch_that_is_logged_with_it_or_next_after_it(tmp_path: Path) -> None:
+    writer = MetricsWriter(tmp_path / "metrics.jsonl")
+    for step in range(1000):
+        writer.log(step, {"loss": 0.1 if step >= 300 else 0.9})
+        if step % 100 == 99:
+            writer.log(step, {"epoch": step // 100})  # counted from zero
+    writer.close()
+    found = read(tmp_path / "metrics.jsonl")
+    judged = [judge(parse("x", "loss < 0.3", epoch), found, "finished", []) for epoch in (3, 4)]
+    assert [one.verdict for one in judged] == ["not held", "held"] and judged[1].reason == "in epoch 4"
+
+
+def test_all_epochs_counted_from_zero_count(tmp_path: Path) -> None:
+    found = logged(tmp_path, *({"a": 0.1} for _ in range(5)))
+    assert judge(parse("x", "a > 0.7", 5), found, "finished", []).verdict == "not held"
+
+
+def test_a_number_too_large_to_be_one_is_refused() -> None:
+    with pytest.raises(ValueError, match="too large"):
+        parse("x", "a > 1e999")
+
+
+def test_what_a_failed_run_concluded_is_undecided() -> None:
+    (one,) = concluded([{"text": "x", "held": True, "evidence": {}}], "failed", [])
+    assert (one.verdict, one.reason) == ("undecided", "the run has not finished (failed)")
+
+
+@pytest.mark.parametrize(
+    ("condition", "held"),
+    [(True, True), (0, False), (None, None), (math.nan, None), (np.array([1, 2]) > 0, None), (np.bool_(True), True)],
+)
+def test_what_is_neither_true_nor_false_is_not_said(condition: object, held: bool | None) -> None:
+    assert truth(condition) is held
+
+
+def test_a_run_whose_statements_were_lost_passes_for_nothing(tmp_path: Path) -> None:
+    run = create(tmp_path, "n", {})
+    assert all_held(run)
+    write_json(run.kernel, {"statements": {"lost": 1}})
+    assert not all_held(run)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tiny import notebook, parameters, write
 
-from labkit.kernel.journal import Entry, deviations, read_saved, unsaved
+from labkit.kernel.journal import Entry, Journal, deviations, read_saved, unsaved
 
 SOURCES = {
     "cell-1": "LR: float = 0.1  # step size",
@@ -98,3 +98,14 @@ def test_a_parameters_cell_that_is_no_python_declares_nothing(tmp_path: Path) ->
     saved = read_saved(write(tmp_path / "n.ipynb", parameters("%%bash\nls"), "x"))
     assert saved is not None and saved.parameters == {}
     assert notebook("x").cells
+
+
+def test_a_cell_whose_last_execution_raised_has_failed(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.jsonl")
+    journal.entries += [
+        Entry("a", "1", 1.0, ok=False),
+        Entry("b", "2", 2.0),
+        Entry("a", "1", 3.0),
+        Entry("c", "3", 4.0, ok=False),
+    ]
+    assert journal.failed() == ["c"]

@@ -390,8 +390,20 @@ def test_what_looks_like_a_secret_is_refused_since_parameters_are_recorded(name:
 
 
 def test_names_and_values_that_only_resemble_secrets_pass():
+    resolve(declared("PAD_TOKEN: str = ''"), {"PAD_TOKEN": Raw("[PAD]")}, "x.ipynb")
     given = {"MAX_TOKENS": Raw("5"), "KEYS": Raw("a"), "MODEL": Raw("sk-small")}
     assert (
         resolve(declared("MAX_TOKENS: int = 1\nKEYS: str = ''\nMODEL: str = ''"), given, "x.ipynb")["MODEL"]
         == "sk-small"
     )
+
+
+@pytest.mark.parametrize(("text", "value"), [("64", 64), ("auto", "auto"), ("6.5", "6.5"), ("1_000x", "1_000x")])
+def test_a_number_or_text_is_a_number_where_it_is_one(text: str, value: object):
+    found = resolve(declared("BATCH: int | str = 'auto'"), {"BATCH": Raw(text)}, "x.ipynb")["BATCH"]
+    assert found == value and type(found) is type(value)
+
+
+def test_a_number_too_large_for_a_float_is_refused():
+    with pytest.raises(ParameterProblem, match="LR"):
+        resolve(declared("LR: float = 0.1"), {"LR": Raw("1e400")}, "x.ipynb")

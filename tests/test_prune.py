@@ -55,3 +55,11 @@ def test_without_saying_what_to_prune_nothing_is_pruned(tmp_path: Path) -> None:
     said = CliRunner().invoke(main, ["prune", "--yes", "--runs", str(tmp_path)])
     assert said.exit_code == 2 and "--scratch" in said.output
     assert [one.run for one in scratch_runs(tmp_path)] == [run]
+
+
+def test_a_run_of_labkit_run_and_one_that_may_live_elsewhere_stay(tmp_path: Path) -> None:
+    batch = create(tmp_path / SCRATCH, "batch", {"kind": "run"})
+    write_json(batch.exit, {"status": "finished"})
+    elsewhere = scratch(tmp_path, over=False)
+    write_json(elsewhere.process, {"process": Process.of(os.getpid()).facts() | {"host": "another"}})
+    assert scratch_runs(tmp_path) == []

@@ -67,16 +67,22 @@ def test_an_epoch_is_what_was_logged_up_to_its_line(tmp_path):
         (0, {"loss": 3.0}),
         (1, {"loss": 1.0}),
         (1, {"epoch": 1, "val_loss": 0.5}),
-        (1, {"loss": 0.25}),  # the next epoch may begin with the same step
+        (1, {"val_accuracy": 0.5}),  # of the same step, after the line that ends the epoch
         (2, {"loss": math.inf}),
         (2, {"epoch": 2, "val_loss": 0.4, "lr": 0.1}),
-        (2, {"test_accuracy": 0.9}),
+        (3, {"test_accuracy": 0.9}),
     )
     table = epoch_table(path)
-    assert list(table.columns) == ["epoch", "step", "loss", "val_loss", "lr"]
+    assert list(table.columns) == ["epoch", "step", "loss", "val_loss", "val_accuracy", "lr"]
     assert table["epoch"].tolist() == [1, 2] and table["step"].tolist() == [1, 2]
     assert table["loss"].tolist() == [2.0, math.inf] and table["val_loss"].tolist() == [0.5, 0.4]
-    assert math.isnan(table["lr"][0])
+    assert math.isnan(table["lr"][0]) and table["val_accuracy"][0] == 0.5
+
+
+def test_epochs_counted_from_zero_and_logged_with_each_batch_are_rows_of_their_own(tmp_path):
+    lines = [(step, {"epoch": step // 3, "loss": float(step)}) for step in range(6)]
+    table = epoch_table(write(tmp_path / "metrics.jsonl", *lines))
+    assert table.to_dict("list") == {"epoch": [0, 1], "step": [2, 5], "loss": [1.0, 4.0]}
 
 
 def test_without_epochs_each_step_is_a_row_and_nothing_logged_is_no_row(tmp_path):

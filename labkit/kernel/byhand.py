@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from labkit.errors import FolderProblem
 from labkit.kernel import cells
 from labkit.kernel.journal import Journal, deviations, read_saved
 from labkit.launch import signals
@@ -18,6 +19,8 @@ from labkit.record.process import Process
 from labkit.record.rundir import SCRATCH, create
 from labkit.record.status import HEARTBEAT_S, exit_record
 from labkit.record.summary import summarise
+
+SOURCE_S = 10.0  # for git and the list of packages, when a run closes early
 
 
 class ByHand:
@@ -32,8 +35,8 @@ class ByHand:
     def __init__(self) -> None:
         self.notebook = cells.notebook_path()
         self._lab = lab.root(self.notebook.parent)
-        self._at_start = parameters_now()
-        self.parameters = self._at_start | version.filled(self._at_start, {}, self._lab)
+        self.at_start = parameters_now()
+        self.parameters = self.at_start | version.filled(self.at_start, {}, self._lab)
         self._began = time.time()
         self.directory = create(lab.runs_folder(self.notebook.parent) / SCRATCH, self.notebook.stem, self._manifest())
         process = Process.of(os.getpid()).facts()
@@ -43,7 +46,8 @@ class ByHand:
         self.log = self.directory.log.open("a", encoding="utf-8", buffering=1)
         self._ended = threading.Event()
         source = (self.directory, self.notebook.parent)
-        threading.Thread(target=provenance.record_source, args=source, name="labkit-source", daemon=True).start()
+        self._source = threading.Thread(target=provenance.record_source, args=source, name="labkit-source", daemon=True)
+        self._source.start()
         threading.Thread(target=self._beat, name="labkit-heartbeat", daemon=True).start()
 
     def _manifest(self) -> dict[str, Any]:
@@ -73,18 +77,30 @@ class ByHand:
         saved = read_saved(self.notebook)
         if saved is None or not self.journal.entries:
             return []
-        return deviations(self.journal.entries, saved, self._at_start, cells.values())
+        return deviations(self.journal.entries, saved, self.at_start, cells.values())
 
     def close(self) -> None:
         """Records how the run ended and what it came to."""
         self._ended.set()
         self.journal.close()
         provenance.record_modules(self.directory.source, self._lab)
-        state, reason = _how_it_ended()
+        self._source.join(SOURCE_S)  # it writes into the manifest too
+        state, reason = self._how_it_ended()
         record(self.directory.exit, exit_record(state, reason, self._began, written_by="kernel"))
         self._label()
         summarise(self.directory)
         self.log.close()
+
+    def _how_it_ended(self) -> tuple[str, str]:
+        raised = getattr(sys, "last_value", None) if cells.shell() is None else None  # what ended a script
+        if signals.requested():
+            return "interrupted", signals.requested()
+        if isinstance(raised, KeyboardInterrupt):
+            return "interrupted", "Ctrl-C"
+        if raised is not None:
+            return "failed", f"{type(raised).__name__}: {raised}"
+        failed = self.journal.failed()
+        return ("failed", f"{', '.join(failed)} raised") if failed else ("finished", "")
 
     def _label(self) -> None:
         reasons = self.explored()
@@ -92,7 +108,7 @@ class ByHand:
             try:
                 labels = self.directory.read_manifest()["labels"]
                 self.directory.update_manifest(labels=[*labels, "explored"], explored="; ".join(reasons))
-            except OSError as error:
+            except (OSError, FolderProblem) as error:
                 print(f"labkit: the label `explored` could not be written: {error}", file=sys.stderr)
 
 
@@ -107,15 +123,6 @@ def _is_plain(value: Any) -> bool:
     except TypeError:
         return False
     return True
-
-
-def _how_it_ended() -> tuple[str, str]:
-    raised = getattr(sys, "last_value", None) if cells.shell() is None else None  # what ended a script
-    if signals.requested():
-        return "interrupted", signals.requested()
-    if isinstance(raised, KeyboardInterrupt):
-        return "interrupted", "Ctrl-C"
-    return ("failed", f"{type(raised).__name__}: {raised}") if raised is not None else ("finished", "")
 
 
 def record(path: Path, value: dict[str, Any]) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
 from labkit.record.files import read_json
+
+CELL_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")  # in the notebook's file; VS Code tells an address of its own
 
 
 def shell() -> Any:
@@ -17,9 +20,10 @@ def shell() -> Any:
 
 
 def current_cell() -> str:
-    """Returns the id of the cell that is executed now; empty outside of a notebook."""
+    """Returns the id of the cell that is executed now; empty outside of a notebook, and where no id is told."""
     parent = getattr(shell(), "parent_header", None) or {}
-    return str((parent.get("metadata") or {}).get("cellId") or "")
+    told = str((parent.get("metadata") or {}).get("cellId") or "")
+    return told if CELL_ID.fullmatch(told) else ""
 
 
 def values() -> dict[str, Any]:
@@ -44,17 +48,17 @@ def notebook_path() -> Path:
 
 
 def _with_this_cell(folder: Path) -> Path | None:
-    """Returns the notebook in a folder that has the cell which is executed now; of several, the one saved last.
+    """Returns the notebook in a folder that has the cell which is executed now; None where several have it.
 
     So one is found that was renamed after its kernel started, or whose kernel was told nothing (plain papermill).
     """
-    found: list[tuple[float, Path]] = []
+    found: list[Path] = []
     for path in folder.glob("*.ipynb"):
         content = read_json(path) or {}
         cells = content.get("cells")
         if any(_is_this(cell) for cell in (cells if isinstance(cells, list) else [])):
-            found.append((path.stat().st_mtime, path))
-    return max(found)[1] if found else None
+            found.append(path)
+    return found[0] if len(found) == 1 else None
 
 
 def _is_this(cell: Any) -> bool:

@@ -49,6 +49,11 @@ class Journal:
             self._shell.events.unregister("post_run_cell", self._note)
             self._shell = None
 
+    def failed(self) -> list[str]:
+        """Returns the cells whose last execution raised."""
+        last = {entry.cell or entry.source: entry for entry in self.entries}
+        return [entry.cell or "a cell" for entry in last.values() if not entry.ok]
+
     def _note(self, result: Any) -> None:
         if not result.info.store_history or result.info.silent:
             return  # a front end's own question, such as for its list of variables
@@ -128,8 +133,7 @@ def deviations(entries: Sequence[Entry], saved: Saved, then: dict[str, Any], now
     found += [
         f"{name} changed after the start" for name, value in then.items() if name in now and _differ(now[name], value)
     ]
-    differing = [name for name, value in saved.parameters.items() if name in then and _differ(then[name], value)]
-    return found + [f"{name} is not what the notebook says" for name in differing]
+    return found + [f"{name} is not what the notebook says" for name in other_values(saved, then)]
 
 
 def _differ(one: Any, other: Any) -> bool:
@@ -142,6 +146,11 @@ def _place(entry: Entry, saved: Saved) -> int | None:
         if (entry.cell and identity == entry.cell) or (not entry.cell and source == entry.source):
             return place
     return None
+
+
+def other_values(saved: Saved, then: dict[str, Any]) -> list[str]:
+    """Returns the parameters that were not, at the start, what the saved notebook says."""
+    return [name for name, value in saved.parameters.items() if name in then and _differ(then[name], value)]
 
 
 def _edits(entries: Sequence[Entry], places: Sequence[int | None], saved: Saved) -> list[str]:

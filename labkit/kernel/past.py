@@ -36,7 +36,7 @@ def last_run(notebook: str | Path | None = None) -> PastRun:
     root, present = lab.root(path.parent), current()
     inside = os.path.relpath(path, root)
     for run in reversed(find.every(lab.runs_folder(path.parent))):
-        if present is not None and run.path == present.path:
+        if present is not None and run.id >= present.path.name:
             continue
         if (read_json(run.manifest) or {}).get("notebook") == inside:
             return PastRun(run)

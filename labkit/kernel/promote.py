@@ -8,14 +8,14 @@ import sys
 
 from labkit.errors import RunProblem
 from labkit.kernel.byhand import ByHand
-from labkit.kernel.journal import read_saved, unsaved
+from labkit.kernel.journal import other_values, read_saved, unsaved
 
 
 def promote(hand: ByHand, logger: logging.Logger) -> str:
     """Starts a clean run of the notebook and returns its name; nothing here waits for its end.
 
     Raises:
-        RunProblem: Cells ran that the notebook has not saved, or the run cannot be started.
+        RunProblem: Cells ran, or parameters had values, that the notebook has not saved; or the run cannot be started.
     """
     hand.explored()  # looks for a notebook that was renamed
     saved = read_saved(hand.notebook)
@@ -25,7 +25,11 @@ def promote(hand: ByHand, logger: logging.Logger) -> str:
     if missing:
         cells = ", ".join(missing[:5])
         raise RunProblem(f"{cells} ran in a form that {hand.notebook.name} has not saved; save it first")
-    command = [sys.executable, "-m", "labkit.workbench.promote", str(hand.notebook), hand.directory.name]
+    other = other_values(saved, hand.at_start)
+    if other:
+        names = ", ".join(other)
+        raise RunProblem(f"{names}: {hand.notebook.name} says another value; save the one that you worked with")
+    command = [sys.executable, "-P", "-m", "labkit.workbench.promote", str(hand.notebook), hand.directory.name]
     asked = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if asked.returncode:
         raise RunProblem(asked.stderr.strip() or f"{' '.join(command)} ended with status {asked.returncode}")

@@ -20,7 +20,7 @@ from labkit.record.files import read_json, write_json
 from labkit.record.metrics import RESERVED, MetricsWriter, as_number
 from labkit.record.process import Process
 from labkit.record.rundir import RunDir
-from labkit.record.stated import Stated
+from labkit.record.stated import Stated, truth
 from labkit.record.summary import verdicts
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ class Run:
         self._by_hand = by_hand
         self._metrics = MetricsWriter(directory.metrics)
         self._write = self._metrics.log
+        self._pid = os.getpid()
         self._stated = Stated(directory.stated)
         self._figures_lost = 0
         self._refused: set[str] = set()  # names that have been warned about
@@ -243,6 +244,7 @@ class Run:
         Raises:
             RunProblem: The condition is none.
         """
+        self._refuse_when_closed("run.expect")
         try:
             expected = parse(text, condition, by_epoch, late=self._metrics.written + self._metrics.waiting > 0)
         except ValueError as error:
@@ -259,7 +261,11 @@ class Run:
             condition: Whether it holds; None where that cannot be said.
             **evidence: What the answer was drawn from.
         """
-        self._stated.conclude(text, condition, evidence)
+        self._refuse_when_closed("run.conclude")
+        held = truth(condition)
+        if held is None and condition is not None:
+            self.logger.warning("run.conclude(%.60r): %.60r is neither true nor false", text, condition, stacklevel=2)
+        self._stated.conclude(text, held, evidence)
 
     def label(self, label: str) -> None:
         """Marks the run, such as `stand-in` for data that stands in for the real one."""
@@ -290,9 +296,10 @@ class Run:
 
     def finish(self) -> None:
         """Closes the run: what waits is written and what was lost is counted. The kernel's end calls it too."""
-        if self._finished:
+        if self._finished or os.getpid() != self._pid:  # a forked child's end is not the run's
             return
         self._finished = True
+        self._write = self._refuse_late
         atexit.unregister(self.finish)
         self._metrics.close()
         self._stated.write()
@@ -300,6 +307,17 @@ class Run:
         record(self.directory.kernel, {"metrics": counts, "figures": {"lost": self._figures_lost}} | self._lost())
         if self._by_hand is not None:  # else what surrounds the kernel does the rest
             self._by_hand.close()
+
+    def _refuse_late(self, step: int, values: dict[str, Any]) -> bool:
+        if "log" not in self._refused:
+            self._refused.add("log")
+            name = self.directory.name
+            self.logger.warning("run.log: %s is closed, nothing is recorded (said once)", name, stacklevel=3)
+        return True
+
+    def _refuse_when_closed(self, what: str) -> None:
+        if self._finished:
+            raise RunProblem(f"{what}: {self.directory.name} is closed; state it in the run that labkit.start() opened")
 
     def _lost(self) -> dict[str, Any]:
         return {"statements": {"lost": 1}} if self._stated.lost else {}

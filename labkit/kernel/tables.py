@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,9 +77,9 @@ def _text(value: Any) -> str:
 def epoch_table(metrics: Path | str) -> pd.DataFrame:
     """Returns a row an epoch from a run's metrics file: `epoch`, `step`, and a column a metric.
 
-    An epoch ends with the line that has the metric `epoch`. What was logged several times in it, such as the loss of
-    each step, is there as its mean; what was logged after the last epoch, such as a test, is not. Where no epochs were
-    logged, each step is a row.
+    An epoch ends with the last step at which the metric `epoch` had its value. What was logged several times in it,
+    such as the loss of each step, is there as its mean; what was logged at later steps than the last epoch, such as a
+    test, is not. Where no epochs were logged, each step is a row.
 
     Args:
         metrics: The run's `metrics.jsonl`.
@@ -85,16 +87,22 @@ def epoch_table(metrics: Path | str) -> pd.DataFrame:
     import pandas as pd
 
     lines = [record for record in records(Path(metrics)) if record is not None]
-    ends_epoch = EPOCH if any(EPOCH in record for record in lines) else "step"
-    rows: list[dict[str, float]] = []
-    values: dict[str, list[float]] = {}
+    ends = {record[EPOCH]: record["step"] for record in lines if EPOCH in record}  # the last line of each
+    by_step = sorted((step, epoch) for epoch, step in ends.items())
+    rows: dict[float, dict[str, list[float]]] = {}
     for record in lines:
+        place = bisect_left(by_step, (record["step"], -math.inf))
+        if ends and place == len(by_step):
+            continue  # after the last epoch
+        key = by_step[place][1] if ends else record["step"]
         for name, value in record.items():
             if name not in ("t", "step", EPOCH):
-                values.setdefault(name, []).append(value)
-        if ends_epoch in record:
-            means = {name: sum(found) / len(found) for name, found in values.items()}
-            rows.append({EPOCH: record[ends_epoch], "step": record["step"]} | means)
-            values = {}
-    table = pd.DataFrame(rows, columns=[EPOCH, "step"] if not rows else None)
-    return table if ends_epoch == EPOCH else table.drop(columns=EPOCH)
+                rows.setdefault(key, {}).setdefault(name, []).append(value)
+    table = pd.DataFrame(
+        [
+            {EPOCH: key, "step": ends.get(key, key)} | {name: sum(found) / len(found) for name, found in values.items()}
+            for key, values in rows.items()
+        ],
+        columns=None if rows else [EPOCH, "step"],
+    )
+    return table if ends else table.drop(columns=EPOCH)

@@ -20,7 +20,7 @@ def launch() -> socket.socket:
     ours, theirs = socket.socketpair()
     with theirs:
         process = subprocess.Popen(
-            [sys.executable, "-m", "labkit.launch.supervise", str(theirs.fileno())],
+            [sys.executable, "-P", "-m", "labkit.launch.supervise", str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             start_new_session=True,
@@ -38,7 +38,7 @@ def launch_detached(argv: list[str], output: Path) -> int:
     """
     with output.open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "labkit.launch.supervise", "--detached", *argv],
+            [sys.executable, "-P", "-m", "labkit.launch.supervise", "--detached", *argv],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

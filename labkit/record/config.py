@@ -53,6 +53,8 @@ def user_file() -> Path:
 
 def _table(path: Path, name: str) -> dict[str, Any]:
     try:
+        if not path.is_file():
+            return {}
         with path.open("rb") as file:
             text = file.read(LIMIT_BYTES).decode()
     except OSError:
@@ -79,5 +81,7 @@ def _check(path: Path, name: str, value: Any) -> None:
         raise ConfigProblem(f"{path}: there is no setting {name!r:.60}{hint} Known are {', '.join(KEYS)}")
     wanted, meaning = KEYS[name]
     is_kind = isinstance(value, wanted) and not isinstance(value, bool)
-    if not is_kind or (name == "grace_s" and not 0 <= float(value) < 1e9):
+    is_odd = isinstance(value, int | float) and not 0 <= value < 1e9
+    is_odd = is_odd or (isinstance(value, str) and ("\0" in value or (name == "runs" and not value.strip())))
+    if not is_kind or is_odd:
         raise ConfigProblem(f"{path}: {name} = {value!r:.60} cannot be: {meaning}")

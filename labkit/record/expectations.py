@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import operator
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -55,7 +56,7 @@ class Expectation:
     def condition(self) -> str:
         """The condition as a reader sees it."""
         by = f" by epoch {self.by_epoch}" if self.by_epoch is not None else ""
-        return f"{self.metric} {self.comparison} {self.number:g}{by}"
+        return f"{self.metric} {self.comparison} {self.number:.12g}{by}"
 
     def holds(self, value: float) -> bool:
         """Tells whether a value meets the condition; NaN meets none."""
@@ -78,6 +79,8 @@ def parse(text: str, condition: str, by_epoch: int | None = None, *, late: bool 
             f"{condition!r:.80} is no condition: write METRIC COMPARISON NUMBER, as in 'test_accuracy > 0.70'"
             f" (comparisons: {' '.join(COMPARISONS)})"
         )
+    if not math.isfinite(float(found[3])):
+        raise ValueError(f"{condition!r:.80}: that number is too large")
     if by_epoch is not None and (type(by_epoch) is not int or by_epoch < 1):
         raise ValueError(f"by_epoch={by_epoch!r:.40} is no epoch: a whole number from 1 up")
     return Expectation(str(text), found[1], found[2], float(found[3]), by_epoch, late)
@@ -132,14 +135,18 @@ def judge(expected: Expectation, metrics: Metrics, state: str, labels: Sequence[
         labels: The run's labels; some mean that its numbers stand for nothing.
     """
     verdict, value, reason = _judged(expected, metrics)
-    doubts = [WHY_UNDECIDED[label] for label in labels if label in WHY_UNDECIDED]
-    if state != "finished":
-        doubts.append(f"the run has not finished ({state})")
+    doubts = _doubts(state, labels)
     if metrics.torn:
         doubts.append(f"{metrics.torn} records could not be read")
     if doubts:
         verdict, reason = "undecided", ", ".join(doubts)
     return Verdict(expected.text, expected.condition, verdict, value, reason, expected.late)
+
+
+def _doubts(state: str, labels: Sequence[str]) -> list[str]:
+    """Returns why the numbers of a run decide nothing."""
+    doubts = [WHY_UNDECIDED[label] for label in labels if label in WHY_UNDECIDED]
+    return doubts if state == "finished" else [*doubts, f"the run has not finished ({state})"]
 
 
 def _judged(expected: Expectation, metrics: Metrics) -> tuple[str, float | None, str]:
@@ -163,16 +170,23 @@ def _judged(expected: Expectation, metrics: Metrics) -> tuple[str, float | None,
 
 
 def _by_epoch(column: Column, epochs: Column | None) -> Iterator[tuple[float, float]]:
-    """Yields (epoch, value): the epoch logged with the same step, else the step itself."""
-    known = dict(zip(epochs.steps, epochs.values, strict=True)) if epochs is not None else {}
+    """Yields (epoch, value), epochs counted from one.
+
+    A step lies in the epoch that was logged with it, or next after it; what follows the last one belongs to it. Where
+    no epoch was logged, the steps are the epochs.
+    """
+    ends = sorted(zip(epochs.steps, epochs.values, strict=True)) if epochs is not None else []
+    first = min((epoch for _, epoch in ends), default=float(min(column.steps)))
+    shift = 1.0 if first == 0 else 0.0  # counted from zero by the notebook
     for step, value in zip(column.steps, column.values, strict=True):
-        yield known.get(step, float(step)), value
+        place = min(bisect_left(ends, (step, -math.inf)), len(ends) - 1)
+        yield (ends[place][1] if ends else float(step)) + shift, value
 
 
-def concluded(record: Any, labels: Sequence[str]) -> list[Verdict]:
+def concluded(record: Any, state: str, labels: Sequence[str]) -> list[Verdict]:
     """Returns the verdicts that the notebook itself stated; of a run that stands for nothing they are undecided."""
     found = []
-    doubts = ", ".join(WHY_UNDECIDED[label] for label in labels if label in WHY_UNDECIDED)
+    doubts = ", ".join(_doubts(state, labels))
     for facts in record if isinstance(record, list) else []:
         if not isinstance(facts, dict):
             continue

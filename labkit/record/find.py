@@ -45,7 +45,7 @@ def find(text: str, runs: Path) -> RunDir:
     notebook, at, wanted = text.rpartition("@")
     runs_found = every(runs)
     if at or text == "last" or text.startswith("best:"):
-        return _newest_or_best(text, notebook, wanted, [run for run in runs_found if SCRATCH not in run.path.parts])
+        return _newest_or_best(text, notebook, wanted, [run for run in runs_found if not run.is_scratch])
     matches = [
         run for run in runs_found if text and (run.id.endswith(text) or run.name == text or run.id.startswith(text))
     ]

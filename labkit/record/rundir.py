@@ -38,6 +38,11 @@ class RunDir:
         return f"{self.path.parent.name}/{self.path.name}"
 
     @property
+    def is_scratch(self) -> bool:
+        """Tells whether it lies among the runs by hand."""
+        return self.path.parent.parent.name == SCRATCH
+
+    @property
     def manifest(self) -> Path:
         """Identity, parameters and summary."""
         return self.path / "run.json"

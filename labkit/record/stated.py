@@ -36,9 +36,8 @@ class Stated:
         self._expectations.setdefault((expected.text, expected.condition), expected)
         self.write()
 
-    def conclude(self, text: str, condition: Any, evidence: dict[str, Any]) -> None:
+    def conclude(self, text: str, held: bool | None, evidence: dict[str, Any]) -> None:
         """Adds a conclusion; a later one with the same words replaces it."""
-        held = None if condition is None else bool(condition)
         plain = {name: _plain(value) for name, value in evidence.items()}
         self._conclusions[str(text)] = {"text": str(text), "held": held, "evidence": plain}
         self.write()
@@ -62,6 +61,14 @@ class Stated:
             self.lost = False
         except OSError:
             self.lost = True
+
+
+def truth(condition: Any) -> bool | None:
+    """Returns whether something is true; None where it does not say: None, NaN, several values at once."""
+    try:
+        return None if condition is None or condition != condition else bool(condition)
+    except Exception:  # arrays and tensors of several elements, anything foreign
+        return None
 
 
 def _plain(value: Any) -> Any:

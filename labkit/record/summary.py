@@ -31,7 +31,9 @@ def summarise(run: RunDir) -> None:
 
 
 def all_held(run: RunDir) -> bool:
-    """Tells whether everything that a run's notebook expected and concluded held."""
+    """Tells whether everything that a run's notebook expected and concluded held, and nothing of it was lost."""
+    if ((read_json(run.kernel) or {}).get("statements") or {}).get("lost"):
+        return False
     return all(one.verdict == "held" for one in verdicts(run))
 
 
@@ -77,4 +79,4 @@ def verdicts(run: RunDir, found: metrics.Metrics | None = None, state: str | Non
     found = metrics.read(run.metrics) if found is None and expected else found or metrics.Metrics()
     state, marks = state or status(run).state, labels_of(run)
     judged = [expectations.judge(one, found, state, marks) for one in expected]
-    return judged + expectations.concluded(stated.get("conclusions"), marks)
+    return judged + expectations.concluded(stated.get("conclusions"), state, marks)

@@ -50,7 +50,7 @@ def lead(folder: Path, names: tuple[Path, ...], take: Take | None = None, *, ane
             click.echo(printable(f"{notebook.path}: {text}"))
     if not is_left:
         others = git(root, "diff", "--name-only", "--diff-filter=U").decode(errors="replace").splitlines()
-        click.echo(f"still in conflict: {', '.join(map(printable, others))}" if others else f"{goes_on} goes on")
+        click.echo(f"still in conflict: {', '.join(map(printable, others))}" if others else _then(goes_on))
     return int(is_left)
 
 
@@ -123,3 +123,7 @@ def _edited(conflict: Conflict) -> str | None:
         click.echo("the marks are still there; keep what the cell shall be, without them")
         return None
     return text.removesuffix("\n")
+
+
+def _then(command: str) -> str:
+    return f"{command} goes on" if command else "nothing is in conflict any more"

@@ -129,6 +129,7 @@ class InGit:
     @classmethod
     def of(cls, path: Path) -> InGit:
         """Returns how git keeps a file; where there is no git, it does not."""
+        path = path.resolve()  # a link's target is what a repair would write
         folder, name = path.parent, path.name
         try:
             tracked = bool(git(folder, "--literal-pathspecs", "ls-files", "-z", "--", name))

@@ -68,7 +68,7 @@ def _finding(problem: str, remedy: str, *, wrong: bool = True) -> dict[str, Any]
 
 def _environment(folder: Path) -> dict[str, Any]:
     """Returns the environment check, made in a process of its own since it loads torch."""
-    command = [sys.executable, "-m", "labkit.kernel.environment", "--json"]
+    command = [sys.executable, "-P", "-m", "labkit.kernel.environment"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     try:
         return dict(json.loads(done.stdout))

@@ -267,7 +267,7 @@ def detach(job: Job) -> int:
     order = run.attempt / "job.json"
     write_json(order, job.facts())
     return channel.launch_detached(
-        [sys.executable, "-m", "labkit.workbench.execute", str(order)], output=run.attempt / "runner.log"
+        [sys.executable, "-P", "-m", "labkit.workbench.execute", str(order)], output=run.attempt / "runner.log"
     )
 
 

@@ -229,7 +229,12 @@ def _source_bands(run: RunDir, environment: dict[str, Any]) -> list[Band]:
 
 def _lost_bands(written: dict[str, Any], torn: int) -> list[Band]:
     lost = []
-    for part, what in (("metrics", "metric record"), ("log", "printed byte"), ("figures", "figure")):
+    for part, what in (
+        ("metrics", "metric record"),
+        ("log", "printed byte"),
+        ("figures", "figure"),
+        ("statements", "statement"),
+    ):
         for kind, happened in (("refused", "not accepted"), ("lost", "lost")):
             count = _dict(written.get(part)).get(kind)
             if isinstance(count, int) and count > 0:

@@ -63,7 +63,7 @@ def inside(root: Path, path: Path) -> str:
 
 
 def under_way(root: Path) -> tuple[str, str, str]:
-    """Returns what is ours and what is theirs in what git is in the middle of, and the command that goes on with it."""
+    """Returns what is ours and what is theirs in what git is in the middle of, and the command that goes on, if any."""
     folder = Path(answer(root, "rev-parse", "--absolute-git-dir"))
     if (folder / "rebase-merge").is_dir() or (folder / "rebase-apply").is_dir():
         return "what you rebase onto", _commit(root, "REBASE_HEAD"), "git rebase --continue"
@@ -72,7 +72,9 @@ def under_way(root: Path) -> tuple[str, str, str]:
     for head, command in (goes_on | {"REVERT_HEAD": "git revert --continue"}).items():
         if (folder / head).exists():
             return here, _commit(root, head), command
-    return here, "the stash", "git stash drop"
+    if (folder / "SQUASH_MSG").exists():
+        return here, "what you squash", "git commit"
+    return here, "what was applied", ""
 
 
 def _commit(root: Path, name: str) -> str:

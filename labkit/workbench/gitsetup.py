@@ -94,8 +94,9 @@ def _has_attributes(folder: Path) -> bool:
 
 def _write_attributes(folder: Path) -> str:
     path = folder / ".gitattributes"
-    before = path.read_text(encoding="utf-8") if path.exists() else ""
-    path.write_text(f"{before.rstrip()}\n{ATTRIBUTES}\n".lstrip(), encoding="utf-8")
+    before = path.read_text(encoding="utf-8", errors="surrogateescape") if path.exists() else ""
+    text = f"{before.rstrip()}\n{ATTRIBUTES}\n".lstrip()
+    path.write_text(text, encoding="utf-8", errors="surrogateescape")
     return f"{path} names the filter now; commit it"
 
 

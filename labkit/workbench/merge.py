@@ -136,7 +136,7 @@ def settle(notebook: Conflicted, ask: Ask, *, anew: bool = False) -> Outcome:
     if left:
         memory.keep(answers)
     else:
-        git(notebook.root, "add", "--", notebook.path)
+        git(notebook.root, "--literal-pathspecs", "add", "--", notebook.path)
         memory.keep({})
     return Outcome(len(started.conflicts) - len(open_ones), tuple(left), tuple(notes))
 
@@ -217,11 +217,11 @@ def _keep_or_delete(notebook: Conflicted, ask: Ask) -> Outcome:
     if given.take == lacks:
         blob = git(notebook.root, "cat-file", "blob", ours or theirs or "")
         notes = _kept_copy(notebook, before, [blob])
-        git(notebook.root, "rm", "-q", "-f", "--", notebook.path)
+        git(notebook.root, "--literal-pathspecs", "rm", "-q", "-f", "--", notebook.path)
         return Outcome(1, (), tuple(notes))
     if _parsed(before) is None:
         write_atomic(notebook.file, git(notebook.root, "cat-file", "blob", ours or theirs or ""))
-    git(notebook.root, "add", "--", notebook.path)
+    git(notebook.root, "--literal-pathspecs", "add", "--", notebook.path)
     return Outcome(1)
 
 

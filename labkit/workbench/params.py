@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import keyword
+import math
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +23,7 @@ LISTED = 20  # findings in a message, and names
 SECRET_NAME = re.compile(
     r"(^|_)(API_?KEY|ACCESS_?KEY|SECRET(_KEY)?|TOKEN|PASSWORD|PASSWD|CREDENTIALS?)$", re.IGNORECASE
 )
+LIKE_A_KEY = re.compile(r"(?![\[<]).+", re.DOTALL)  # `[PAD]` and `</s>` are tokens of another kind
 # The forms that well-known services give their keys: OpenAI, GitHub, Hugging Face, AWS, Slack, Google.
 SECRET_VALUE = re.compile(r"(sk-|gh[pousr]_|github_pat_|hf_|AKIA|xox[abprs]-|AIza)[A-Za-z0-9_-]{12,}")
 
@@ -214,16 +216,25 @@ def _typed(text: str, forms: Forms) -> Any:
     choices = [form.choice for form in forms if form.kind == "choice"]
     if "None" in kinds and text in ("None", "null", "~"):
         return None
-    if "str" in kinds or text in choices:
+    if kinds == {"str"} or text in choices:
         return text
     if text.lower() in ("true", "false") and ("bool" in kinds or any(isinstance(one, bool) for one in choices)):
         return text.lower() == "true"
     if "float" in kinds and text.lower().lstrip("+-") in ("nan", "inf", "infinity"):
         return float(text)
     try:
-        return yaml_value(text)
+        value = yaml_value(text)
     except ValueError:
         return text
+    if isinstance(value, float) and math.isinf(value) and "inf" not in text.lower():
+        return text  # too large for a float: no number
+    return value if "str" not in kinds or _fits_another(value, kinds) else text
+
+
+def _fits_another(value: Any, kinds: set[str]) -> bool:
+    """Tells whether a value that was read from text is of a declared type other than text."""
+    kind = "None" if value is None else type(value).__name__
+    return kind in kinds or (kind == "int" and "float" in kinds)
 
 
 def _refuse_secret(name: str, value: Any) -> None:
@@ -232,7 +243,9 @@ def _refuse_secret(name: str, value: Any) -> None:
     Raises:
         ValueError: The value looks like a key, or the name says that it is one.
     """
-    if isinstance(value, str) and value and (SECRET_NAME.search(name) or SECRET_VALUE.match(value)):
+    if isinstance(value, str) and (
+        (SECRET_NAME.search(name) and LIKE_A_KEY.fullmatch(value)) or SECRET_VALUE.match(value)
+    ):
         raise ValueError(
             f"{name} looks like a secret, and parameters are recorded for all to read; "
             f"let the notebook read it from the environment: os.environ[{name!r}]"

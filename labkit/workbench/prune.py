@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from labkit.record.files import read_json
 from labkit.record.find import every
-from labkit.record.rundir import SCRATCH, RunDir
+from labkit.record.rundir import RunDir
 from labkit.record.status import status
 
 
@@ -23,8 +24,13 @@ class Scratch:
 
 def scratch_runs(runs: Path) -> list[Scratch]:
     """Returns the runs by hand that are over, oldest first."""
-    found = [run for run in every(runs) if run.path.parent.parent.name == SCRATCH and status(run).is_over]
-    return [Scratch(run, size_bytes(run.path)) for run in found]
+    return [Scratch(run, size_bytes(run.path)) for run in every(runs) if run.is_scratch and _is_over_by_hand(run)]
+
+
+def _is_over_by_hand(run: RunDir) -> bool:
+    """Tells whether a run is one by hand and certainly over; on another host it may still go on."""
+    kind = (read_json(run.manifest) or {}).get("kind")
+    return kind == "scratch" and status(run).is_over and status(run).state != "unknown"
 
 
 def size_bytes(folder: Path) -> int:

@@ -21,7 +21,7 @@ from labkit.record.files import dumps, plain_json, read_json
 from labkit.record.find import every
 from labkit.record.page import page_stamp
 from labkit.record.provenance import fingerprint_file
-from labkit.record.rundir import NO_RESULT, SCRATCH, RunDir
+from labkit.record.rundir import NO_RESULT, RunDir
 from labkit.record.version import VERSION
 from labkit.workbench import index, needs, notebook, params
 
@@ -151,7 +151,7 @@ def _newest(source: notebook.Notebook, root: Path, runs: Path) -> RunDir | None:
     """Returns the newest run of a notebook, whatever became of it."""
     inside = os.path.relpath(source.path, root)
     of_notebook = (run for run in reversed(every(runs)) if (read_json(run.manifest) or {}).get("notebook") == inside)
-    return next((run for run in of_notebook if SCRATCH not in run.path.parts), None)
+    return next((run for run in of_notebook if not run.is_scratch), None)
 
 
 def _is_no_result(run: RunDir, manifest: dict[str, Any]) -> bool:

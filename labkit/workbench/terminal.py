@@ -16,7 +16,7 @@ from labkit.record import metrics
 from labkit.record.expectations import Verdict, in_short
 from labkit.record.files import dumps, read_json
 from labkit.record.find import every
-from labkit.record.rundir import SCRATCH, RunDir, folder_name
+from labkit.record.rundir import RunDir, folder_name
 from labkit.record.status import status
 from labkit.record.summary import kept_verdicts
 from labkit.record.text import counted
@@ -168,7 +168,7 @@ def rows(
         raise RunNotFound(f"no run of {notebook!r} in {folder}; there are runs of {', '.join(sorted(names)) or 'none'}")
     found: list[dict[str, Any]] = []
     for run in reversed(every(folder)):
-        if (not scratch and SCRATCH in run.path.parts) or (notebook and run.path.parent.name != folder_name(notebook)):
+        if (not scratch and run.is_scratch) or (notebook and run.path.parent.name != folder_name(notebook)):
             continue
         row = _row(run)
         if state is None or row["status"] == state:
@@ -194,7 +194,7 @@ def _row(run: RunDir) -> dict[str, Any]:
         "created": manifest.get("created", ""),
         "duration_s": found.duration_s,
         "given": manifest.get("given", {}),
-        "labels": [*manifest.get("labels", []), *(["scratch"] if SCRATCH in run.path.parts else [])],
+        "labels": [*manifest.get("labels", []), *(["scratch"] if run.is_scratch else [])],
         "metrics": _last_values(run, manifest),
         "verdicts": in_short(kept_verdicts(run, manifest)),
     }
