@@ -193,7 +193,7 @@ def test_a_stash_that_does_not_fit_is_led_through(repository: Path):
     git(repository, "checkout", "-q", "main")
     git(repository, "stash", "pop", fails=True)
     result = labkit("merge", answers="t\n")
-    assert result.exit_code == 0 and "theirs (the stash)" in result.output
+    assert result.exit_code == 0 and "theirs (what was applied)" in result.output
     assert cells_of(path)["train"] == "stashed()"
 
 
