@@ -7,7 +7,7 @@
 # PYTHON=/path/to/python names the interpreter and means .venv; CONDA=no means .venv though conda is there.
 set -eu
 cd "$(dirname "$0")/.."
-oldest=11 # Python 3.x, as in pyproject.toml
+oldest=11.5 # Python 3.x, as in pyproject.toml
 newest=14 # the newest with wheels of the pinned PyTorch
 download='about 0.4 GB to download'
 [ "$(uname -s)" != Linux ] || download="about 3 GB to download (0.5 GB where pip is given PyTorch's CPU build)"
@@ -17,9 +17,9 @@ export PYTHONNOUSERSITE=1 CONDA_ALWAYS_YES=true MAMBA_ALWAYS_YES=true PIP_DISABL
 say() { printf 'labkit: %s\n' "$*" >&2; }
 fail() { say "$*" && exit 2; }
 works() { "$@" >/dev/null 2>&1; }
-version() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null; }
+version() { "$1" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null; }
 # Debian and Ubuntu ship ensurepip, which venv needs, apart from Python.
-suits() { works "$1" -c "import sys; assert (3, $oldest) <= sys.version_info[:2] <= (3, $newest); import ensurepip, venv"; }
+suits() { works "$1" -c "import sys; v = sys.version_info; assert (3, $(echo "$oldest" | tr . ,)) <= v and v[:2] <= (3, $newest); import ensurepip, venv"; }
 suits_and_as_asked() { suits "$1" && { [ -z "${PYTHON-}" ] || [ "$(version "$PYTHON")" = "$(version "$1")" ]; }; }
 
 find_python() {
@@ -61,7 +61,7 @@ install() {
     before=$(installed)
     [ -t 2 ] || set -- --quiet "$@"
     if ! .venv/bin/python -m pip install "$@" >&2; then
-        [ "$(installed)" != "$before" ] || rm .venv/.unfinished
+        if [ -e .venv/.labkit ] && [ "$(installed)" = "$before" ]; then rm .venv/.unfinished; fi
         fail 'pip could not finish; its own words are above. The next call tries again.'
     fi
 }

@@ -191,7 +191,7 @@ def test_choices_may_be_imported_in_the_parameters_cell(content: Content):
 def test_a_notebook_that_does_not_use_labkit_hears_of_structure_in_one_line():
     plain = json.loads(nbformat.writes(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x = 1")])))
     assert told(plain) == [
-        "it does not use labkit, and has no structure of its; `labkit adopt` puts in what is missing"
+        "it does not use labkit, so its structure is its own; `labkit adopt` puts in what is missing"
     ]
 
 

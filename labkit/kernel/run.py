@@ -276,6 +276,10 @@ class Run:
         import pandas as pd
 
         rows = [one.facts() for one in verdicts(self.directory, state="finished")]
+        for row in rows:
+            evidence = ", ".join(f"{name} {value}" for name, value in row["evidence"].items())
+            row["reason"] = row["reason"] or evidence
+            row["value"] = "" if row["value"] is None else row["value"]
         columns = ["text", "condition", "verdict", "value", "reason"]
         return pd.DataFrame([{name: row[name] for name in columns} for row in rows], columns=columns)
 

@@ -122,7 +122,7 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
         yield f"{name:<{width}}{text}"
     disk = found["disk"]
     yield f"{'Kernels':<{width}}{', '.join(found['kernels']) or 'none'}"
-    yield f"{'Disk':<{width}}{disk['free_gib']} GiB free; {disk['runs']} runs"
+    yield f"{'Disk':<{width}}{disk['free_gib']} GiB free; {counted(disk['runs'], 'run')}"
     if disk["scratch_runs"]:
         scratch = f"{counted(disk['scratch_runs'], 'run')} by hand, {disk['scratch_mib']} MiB"
         yield f"{'Scratch':<{width}}{scratch} (labkit prune --scratch)"

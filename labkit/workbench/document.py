@@ -104,6 +104,7 @@ class Document:
             "state": ", ".join([self.facts.state, *self.facts.labels]),
             "verdicts": in_short(self.facts.verdicts),
             "number": f"{main[0].name} {main[0].last}" if main else "",
+            "given": ", ".join(f"{one.name}={one.value}" for one in self.facts.parameters if one.given)[:300],
             "date": about.get("Date", ""),
             "duration": about.get("Duration", ""),
             "stale": "; ".join(self.facts.stale)[:300],

@@ -24,6 +24,7 @@ class Row:
         state: How its run ended; empty for a notebook without a run.
         verdicts: How many expectations held and did not.
         number: The main number with its name.
+        given: The parameters that the run was given.
         date: When the run started.
         duration: How long it took.
         stale: Why the report is stale; empty where it is not.
@@ -34,6 +35,7 @@ class Row:
     state: str = ""
     verdicts: str = ""
     number: str = ""
+    given: str = ""
     date: str = ""
     duration: str = ""
     stale: str = ""

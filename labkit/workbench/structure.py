@@ -23,7 +23,7 @@ def findings(cells: Sequence[Cell]) -> Iterator[Finding]:
         yield from _start(cells)
         yield from _word_ids(cells)
     else:
-        yield Finding("it does not use labkit, and has no structure of its", "`labkit adopt` puts in what is missing")
+        yield Finding("it does not use labkit, so its structure is its own", "`labkit adopt` puts in what is missing")
 
 
 def _sections(cells: Sequence[Cell]) -> Iterator[Finding]:
