@@ -25,6 +25,7 @@ from labkit.workbench.sanitise import text_of
 from labkit.workbench.wording import cell_name
 
 PRINTED = 1000  # characters of a computed conclusion on the first screen
+IN_SHORT = 280  # characters of question, conclusion and next steps in the list of reports
 CURVES = 12  # metrics whose course is drawn
 LEFT_FIGURES = 20
 
@@ -105,6 +106,9 @@ class Document:
             "verdicts": in_short(self.facts.verdicts),
             "number": f"{main[0].name} {main[0].last}" if main else "",
             "given": ", ".join(f"{one.name}={one.value}" for one in self.facts.parameters if one.given)[:300],
+            "question": _in_short(self.question),
+            "conclusion": _in_short(self.conclusion),
+            "next_steps": _in_short(self.next_steps),
             "date": about.get("Date", ""),
             "duration": about.get("Duration", ""),
             "stale": "; ".join(self.facts.stale)[:300],
@@ -243,3 +247,9 @@ def _printed(cells: list[dict[str, Any]], name: str) -> Markup:
 def _outputs(cell: dict[str, Any]) -> list[dict[str, Any]]:
     found = cell.get("outputs")
     return [output for output in found if isinstance(output, dict)] if isinstance(found, list) else []
+
+
+def _in_short(shown: Markup) -> str:
+    """Returns the text of a part of the page, short enough to stand in its first bytes."""
+    text = shown.striptags()
+    return text if len(text) <= IN_SHORT else text[:IN_SHORT].rsplit(" ", 1)[0] + " …"

@@ -25,6 +25,7 @@ class Row:
         verdicts: How many expectations held and did not.
         number: The main number with its name.
         given: The parameters that the run was given.
+        question: What the experiment asks, as the notebook says it; likewise `conclusion` and `next_steps`.
         date: When the run started.
         duration: How long it took.
         stale: Why the report is stale; empty where it is not.
@@ -36,6 +37,9 @@ class Row:
     verdicts: str = ""
     number: str = ""
     given: str = ""
+    question: str = ""
+    conclusion: str = ""
+    next_steps: str = ""
     date: str = ""
     duration: str = ""
     stale: str = ""
