@@ -59,6 +59,12 @@ def test_a_level_shows_logged_lines_from_it_up_with_their_tracebacks(run: RunDir
     assert "printed again" not in found
 
 
+def test_the_traceback_of_a_cell_is_an_error(run: RunDir):
+    text = "printed\nValueError      Traceback (most recent call last)\nCell In[3], line 1\n----> 1 f()\n\nValueError: boom\n"
+    assert shown(run, text, level="error") == text.removeprefix("printed\n")
+    assert shown(run, text, level="critical") == ""
+
+
 ESCAPES = {
     "clear screen": ("a\x1b[2Jb\n", "ab\n"),
     "window title": ("a\x1b]0;owned\x07b\n", "ab\n"),

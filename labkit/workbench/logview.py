@@ -17,6 +17,7 @@ CONTROLS = re.compile(
     r"\x1b(?!\[[0-9;]*m)(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\)?|.)?"
     r"|[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f\x80-\x9f]"
 )
+IPYTHON_TRACEBACK = re.compile(r"\w+ +Traceback \(most recent call last\)")  # of a cell that raised: nothing follows it
 POLL_S = 0.3
 LONGEST = 2**20  # bytes that are handled as one line: a log may be gigabytes without a line's end
 
@@ -27,16 +28,20 @@ def lines(run: RunDir, *, grep: str | None = None, level: str | None = None, fol
     Args:
         run: The run.
         grep: Only lines that hold this text.
-        level: Only logged lines of this level or above, with what belongs to them (a traceback); printed text has none.
+        level: Only logged lines of this level or above, with what belongs to them; printed text has none, a traceback
+            is an error.
         follow: Wait for more until the run is over.
     """
     minimum = LEVELS.index(level.upper()) if level else None
     belongs = False  # to a logged line that was let through
+    raised = False  # what follows belongs to the traceback of a cell
     for line in _grown(run) if follow else _written(run):
         if minimum is not None:
             found = LOGGED.match(line)
             if found:
-                belongs = LEVELS.index(found[1]) >= minimum
+                belongs, raised = LEVELS.index(found[1]) >= minimum, False
+            elif raised or IPYTHON_TRACEBACK.match(line):
+                belongs = raised = LEVELS.index("ERROR") >= minimum
             elif not line.startswith((" ", "\t", "Traceback")):
                 belongs = False
             if not belongs:
