@@ -60,8 +60,9 @@ def test_a_level_shows_logged_lines_from_it_up_with_their_tracebacks(run: RunDir
 
 
 def test_the_traceback_of_a_cell_is_an_error(run: RunDir):
-    text = "printed\nValueError      Traceback (most recent call last)\nCell In[3], line 1\n----> 1 f()\n\nValueError: boom\n"
-    assert shown(run, text, level="error") == text.removeprefix("printed\n")
+    raised = "ValueError      Traceback (most recent call last)\nCell In[3], line 1\n----> 1 f()\n\nValueError: boom\n"
+    text = f"printed\n{raised}"
+    assert shown(run, text, level="error") == raised
     assert shown(run, text, level="critical") == ""
 
 
