@@ -45,14 +45,14 @@ def in_training(lab: Path, number: signal.Signals) -> Ended:
     with started(fixture(lab, "trains", f"trains {number}"), "--grace", "20") as under_way:
         under_way.logs(5)
         under_way.process.send_signal(number)
-        return under_way.ended(15)
+        return under_way.ended()
 
 
 def without_a_run(lab: Path, number: signal.Signals) -> Ended:
     with started(fixture(lab, "sleeps-plainly", f"sleeps {number}")) as under_way:
         under_way.prints("sleeping")
         under_way.process.send_signal(number)
-        return under_way.ended(10)
+        return under_way.ended()
 
 
 def in_the_kernels_start(lab: Path, late_s: float) -> Ended:
@@ -60,7 +60,7 @@ def in_the_kernels_start(lab: Path, late_s: float) -> Ended:
         under_way.pids()
         time.sleep(late_s)
         under_way.process.terminate()
-        return under_way.ended(15)
+        return under_way.ended()
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def test_a_sleeping_cell_of_a_run_is_interrupted_late_in_the_grace(lab: Path) ->
     with started(fixture(lab, "sleeps"), "--grace", "3") as under_way:
         under_way.logs(1)
         under_way.process.terminate()
-        ended = under_way.ended(15)
+        ended = under_way.ended()
     stopped(ended, signal.SIGTERM)
     assert read(ended.run.metrics).rows == 1
 
@@ -121,7 +121,7 @@ def test_a_call_into_c_longer_than_the_grace_is_killed_and_the_status_says_so(la
     with started(fixture(lab, "calls-c"), "-p", "SECONDS=60", "--grace", "1.5") as under_way:
         under_way.prints("calling")
         under_way.process.terminate()
-        ended = under_way.ended(10)
+        ended = under_way.ended()
     assert (ended.status.state, ended.exit_status) == ("killed", 1)
     assert "no step boundary came within 1.5 s of SIGTERM" in ended.status.reason
     assert read(ended.run.metrics).rows == 1
@@ -150,7 +150,7 @@ def test_sigterm_to_the_supervisor_or_the_kernel_stops_the_run_too(lab: Path, wh
     with started(fixture(lab, "trains")) as under_way:
         under_way.logs(5)
         os.kill(under_way.pids()[who], signal.SIGTERM)
-        ended = under_way.ended(15)
+        ended = under_way.ended()
     stopped(ended, signal.SIGTERM)
 
 
@@ -164,7 +164,7 @@ def test_a_run_in_the_background_of_a_shell_outlives_the_terminal_and_can_still_
         wait_for(lambda: under_way.run.metrics.stat().st_size > before + 1000)
         assert under_way.process.poll() is None
         under_way.process.terminate()
-        ended = under_way.ended(15)
+        ended = under_way.ended()
     stopped(ended, signal.SIGTERM)
 
 
@@ -196,7 +196,7 @@ def test_an_endless_loop_that_catches_every_interrupt_is_killed_when_the_grace_i
         under_way.prints("deaf")
         pids = under_way.pids()
         under_way.process.terminate()
-        ended = under_way.ended(10)
+        ended = under_way.ended()
     assert (ended.status.state, ended.exit_status) == ("killed", 1)
     wait_for(lambda: not alive(*pids.values()), 5)
 
