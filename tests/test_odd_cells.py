@@ -40,6 +40,9 @@ CASES = {  # the cells of each notebook, its options, and the exit status, the s
     "closes its streams": (["import sys; sys.stdout.close(); sys.stderr.close()"], [], 0, "finished", ""),
     "closes its descriptors": (["import os; os.close(1); os.close(2)"], [], 0, "finished", ""),
     "replaces standard output": (["import io, sys; sys.stdout = io.StringIO()"], [], 0, "finished", ""),
+    "leaves a closed file": (["import sys; sys.stdout = open('x', 'w'); sys.stdout.close()"], [], 0, "finished", ""),
+    "has no standard output": (["import sys; sys.stdout = None"], [], 0, "finished", ""),
+    "deletes its error stream": (["import sys; del sys.stderr"], [], 0, "finished", ""),
     "prints in turns": ([ORDER], [], 0, "finished", ""),
 }
 

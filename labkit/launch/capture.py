@@ -276,7 +276,17 @@ def attach(shell: Any) -> None:
     current.follow(streams)
     shell.display_pub.register_hook(current.count_display)
     shell.displayhook.register_hook(current.count_display)
-    shell.events.register("post_run_cell", lambda _: end_cell(streams))
+    shell.events.register("post_run_cell", lambda _: (_mend(streams), end_cell(streams)))
+
+
+def _mend(streams: dict[str, Any]) -> None:
+    """Puts back the standard streams that a cell left broken: the kernel flushes them before it answers, or never does."""
+    for name, stream in streams.items():
+        try:
+            getattr(sys, name).flush()
+        except Exception as error:
+            setattr(sys, name, stream)
+            stream.write(f"labkit: the cell left sys.{name} broken ({error!r}); it is the notebook's own again\n")
 
 
 def end() -> None:
