@@ -111,31 +111,34 @@ def run(
 
     The last line printed is the run's directory. Ctrl-C stops at the next step; a second one at once.
     """
-    from labkit.record import summary
-    from labkit.workbench import job, params
-    from labkit.workbench import notebook as notebooks
-    from labkit.workbench import preflight as preflights
+    from labkit.workbench.stops import Stops
 
-    source = notebooks.read(Path(os.path.abspath(notebook)))
-    asked = params.from_command_line(parameters, files)
-    more: dict[str, Any] = {"kernel": kernel, "timeout_s": timeout_s, "grace_s": grace_s, "runs": runs}
-    more["command"] = ["labkit", *sys.argv[1:]]
-    if preflight:
-        trial = job.prepare(source, preflights.asked(source, asked), labels=(preflights.LABEL,), **more)
-        if status := _carry_out(trial, report, as_json, is_last=False):
-            click.echo("labkit: the preflight did not finish, so the full run was not started", err=True)
-            ctx.exit(status)
-        more["preflight"] = trial.directory.name
-    prepared = job.prepare(source, asked, **more)
-    status = _carry_out(prepared, report, as_json)
-    ctx.exit(status or int(strict and not summary.all_held(prepared.directory)))
+    with Stops() as stops:
+        from labkit.record import summary
+        from labkit.workbench import job, params
+        from labkit.workbench import notebook as notebooks
+        from labkit.workbench import preflight as preflights
+
+        source = notebooks.read(Path(os.path.abspath(notebook)))
+        asked = params.from_command_line(parameters, files)
+        more: dict[str, Any] = {"kernel": kernel, "timeout_s": timeout_s, "grace_s": grace_s, "runs": runs}
+        more["command"] = ["labkit", *sys.argv[1:]]
+        if preflight:
+            trial = job.prepare(source, preflights.asked(source, asked), labels=(preflights.LABEL,), **more)
+            if status := _carry_out(trial, stops, report, as_json, is_last=False):
+                click.echo("labkit: the preflight did not finish, so the full run was not started", err=True)
+                ctx.exit(status)
+            more["preflight"] = trial.directory.name
+        prepared = job.prepare(source, asked, **more)
+        status = _carry_out(prepared, stops, report, as_json)
+        ctx.exit(status or int(strict and not summary.all_held(prepared.directory)))
 
 
-def _carry_out(prepared: Any, report: bool, as_json: bool, is_last: bool = True) -> int:
+def _carry_out(prepared: Any, stops: Any, report: bool, as_json: bool, is_last: bool = True) -> int:
     """Executes a prepared run, prints how it ended, and returns the exit status that says so."""
     from labkit.workbench import execute, notice, terminal
 
-    progress = execute.Progress()
+    progress = execute.Progress(stops=stops)
     with terminal.live_line(prepared.directory, progress, quiet=as_json):
         ended = execute.execute(prepared, progress)
     if report:

@@ -276,11 +276,16 @@ def attach(shell: Any) -> None:
     current.follow(streams)
     shell.display_pub.register_hook(current.count_display)
     shell.displayhook.register_hook(current.count_display)
-    shell.events.register("post_run_cell", lambda _: (_mend(streams), end_cell(streams)))
+
+    def after_cell(_: Any) -> None:
+        _mend(streams)
+        end_cell(streams)
+
+    shell.events.register("post_run_cell", after_cell)
 
 
 def _mend(streams: dict[str, Any]) -> None:
-    """Puts back the standard streams that a cell left broken: the kernel flushes them before it answers, or never does."""
+    """Puts back a standard stream that a cell left broken: the kernel flushes both before it answers, or never does."""
     for name, stream in streams.items():
         try:
             getattr(sys, name).flush()

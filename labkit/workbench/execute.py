@@ -7,8 +7,6 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -23,6 +21,7 @@ from labkit.record.rundir import RunDir
 from labkit.record.status import Status, exit_record, status
 from labkit.record.summary import summarise
 from labkit.workbench.job import Job, kernel_specs
+from labkit.workbench.stops import Stops
 
 CLOSE_S = 600.0  # for exit hooks and threads of a kernel whose cells have all run
 
@@ -34,8 +33,13 @@ class Progress:
     cell: int = 0
     cells: int = 0
     cell_id: str = ""
-    stopping: str = ""
     began: float = field(default_factory=time.time)
+    stops: Stops = field(default_factory=Stops)
+
+    @property
+    def stopping(self) -> str:
+        """The name of the signal that asked for a stop; empty where none did."""
+        return self.stops.stopping
 
 
 def execute(job: Job, progress: Progress | None = None) -> Status:
@@ -51,7 +55,10 @@ def execute(job: Job, progress: Progress | None = None) -> Status:
     run = job.directory
     processes.adopt_orphans()  # of a supervisor that is killed
     before = set(descendants(os.getpid()))
-    with _stopped_by_signals(progress) as stops:
+    with progress.stops as stops:
+        if stops.stopping:
+            _write_exit(run, "interrupted", f"{stops.stopping}: stopped before its kernel was started", stops.stopping)
+            return status(run)
         try:
             manager, provisioner = _start_kernel(job)
         except (OSError, RuntimeError, ValueError, TypeError) as error:
@@ -70,6 +77,7 @@ def execute(job: Job, progress: Progress | None = None) -> Status:
             _close_kernel(manager, provisioner)
             _save_again()
         finally:
+            stops.reach(None)
             provisioner.let_go()  # after an error here, the supervisor ends what is left
             recorder.join()
         if read_json(run.exit) is None:
@@ -198,63 +206,21 @@ def _close_kernel(manager: Any, provisioner: Any) -> None:
     run_sync(manager.cleanup_resources)()
 
 
-class _Stops:
-    """Stop signals of this process, on their way to the supervisor; what comes before it is there is kept for it."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._provisioner: Any = None
-
-    def take(self, number: int, _: Any) -> None:
-        """Handles one signal."""
-        if number == signal.SIGHUP:
-            processes.leave_terminal()
-        again = self._progress.stopping != ""
-        self._progress.stopping = self._progress.stopping or signal.Signals(number).name
-        if self._provisioner is None:
-            return
-        if again and number == signal.SIGINT:
-            self._provisioner.send({"signal": int(signal.SIGKILL)})  # a second Ctrl-C
-        self._provisioner.send({"stop": self._progress.stopping})
-
-    def reach(self, provisioner: Any) -> None:
-        """Passes on what comes from now on, and what has come already."""
-        self._provisioner = provisioner
-        if self._progress.stopping:
-            provisioner.send({"stop": self._progress.stopping})
-
-
-@contextmanager
-def _stopped_by_signals(progress: Progress) -> Iterator[_Stops]:
-    """Takes the stop signals of this process while a run is under way; what `&` and nohup ignore stays ignored."""
-    stops = _Stops(progress)
-    earlier: dict[int, Any] = {}
-    if threading.current_thread() is threading.main_thread():
-        for number in map(int, processes.STOP_SIGNALS):
-            if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGTERM:
-                earlier[number] = signal.signal(number, stops.take)
-    try:
-        yield stops
-    finally:
-        for number, handler in earlier.items():
-            signal.signal(number, handler)
-
-
 def _write_exit_for_supervisor(run: RunDir, outcome: dict[str, Any], before: set[int]) -> None:
     """Ends what a killed supervisor left behind, and writes the exit record in its place."""
     left = processes.end_processes(lambda: [pid for pid in descendants(os.getpid()) if pid not in before])
     if outcome.get("status") == "finished":
-        _write_exit(run, "finished", "its supervisor was killed after the last cell", left)
+        _write_exit(run, "finished", "its supervisor was killed after the last cell", left=left)
     else:
-        _write_exit(run, "killed", "its supervisor was killed", left, outcome.get("error"))
+        _write_exit(run, "killed", "its supervisor was killed", left=left, error=outcome.get("error"))
 
 
-def _write_exit(run: RunDir, state: str, reason: str, left: Any = (), error: Any = None) -> None:
+def _write_exit(run: RunDir, state: str, reason: str, stop: str = "", left: Any = (), error: Any = None) -> None:
     """Writes an exit record where no supervisor does."""
     began = (read_json(run.process) or {}).get("started_s")
     record = exit_record(
         state, reason, began if isinstance(began, float) else None, written_by="runner", error=error, left=left
-    )
+    ) | {"stop": stop or None}
     try:
         write_json(run.exit, record)
     except OSError:

@@ -197,10 +197,11 @@ def _page_name(inside: str) -> str:
 def _execute(source: notebook.Notebook, runs: Path, wanted: Wanted, say: Callable[[str], object]) -> None:
     from labkit.workbench import execute, job, terminal
 
-    prepared = job.prepare(source.path, wanted.given, runs=runs, command=wanted.command)
     progress = execute.Progress()
-    with terminal.live_line(prepared.directory, progress, quiet=False):
-        ended = execute.execute(prepared, progress)
+    with progress.stops:
+        prepared = job.prepare(source.path, wanted.given, runs=runs, command=wanted.command)
+        with terminal.live_line(prepared.directory, progress, quiet=False):
+            ended = execute.execute(prepared, progress)
     if progress.stopping:
         raise KeyboardInterrupt
     if ended.state != "finished":
