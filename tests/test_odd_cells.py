@@ -27,7 +27,7 @@ CASES = {  # the cells of each notebook, its options, and the exit status, the s
         ["--timeout", "8", "--grace", "1"],
         1,
         "failed",
-        "all cells ran, but while it closed, the kernel was ended by signal 9 (SIGKILL)",
+        "all cells ran, but while it closed, it was killed 1 s after the time limit of 8 s",
     ),
     "a hook that raises": (["import atexit; atexit.register(lambda: 1 / 0)"], [], 0, "finished", ""),
     "a hook that leaves": (

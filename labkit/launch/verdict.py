@@ -48,7 +48,8 @@ def verdict(end: End) -> tuple[str, str]:
         return "failed", f"the kernel did not start: {end.refused}"
     if end.outcome.get("status") == "finished" and end.kernel_exit != {"code": 0, "signal": None}:
         # Exit hooks and threads were cut off: what they had to write may be missing.
-        return "failed", f"all cells ran, but while it closed, {_why_kernel_ended(end)}"
+        late = f"it was killed {end.grace_s:g} s after {_limit(end)}" if end.overdue else _why_kernel_ended(end)
+        return "failed", f"all cells ran, but while it closed, {late}"
     if end.outcome.get("status") == "finished":
         # A run that may have lost something must not pass for whole.
         missing = "what its kernel lost could not be recorded: kernel.json is missing (was the disk full?)"
@@ -66,6 +67,10 @@ def verdict(end: End) -> tuple[str, str]:
         gone = f"its runner {end.runner_gone} went away (killed from outside?)"
         return "killed", f"{gone}; the supervisor ended the rest"
     return "failed", _why_kernel_ended(end)
+
+
+def _limit(end: End) -> str:
+    return f"the time limit of {end.timeout_s:g} s" if end.stop == "timeout" else end.stop
 
 
 def _why_kernel_ended(end: End) -> str:
