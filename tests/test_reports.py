@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 from running import labkit, make_lab
 from test_report import text_of
 from tiny import markdown, write
+
+from labkit.record.find import every
+from labkit.workbench.index import page_name
 
 pytestmark = pytest.mark.slow
 
@@ -44,3 +48,101 @@ def test_the_page_of_a_notebook_that_fails_names_the_cell_and_the_error(lab: Pat
     for words in ("This run failed.", "ell 3 (cell-3) raised ValueError: no such luck", "after = 2"):
         assert words in page
     assert "failed" in text_of((lab / "reports" / "index.html").read_text() + "<script>")
+
+
+def test_notebooks_whose_paths_look_alike_have_a_page_each_and_are_up_to_date_the_second_time(lab: Path) -> None:
+    alike = "a/b.ipynb", "a--b.ipynb", "a-/b.ipynb", "a/-b.ipynb", "index.ipynb", "../a/b.ipynb"
+    notebooks = [write(lab / "notebooks" / name, f"print('this is {number}')") for number, name in enumerate(alike)]
+    done = labkit("report", *map(str, notebooks))
+    assert done.returncode == 0, done.stderr
+    pages = {page.name: page.read_text() for page in (lab / "reports").iterdir() if page.name != "index.html"}
+    assert len(pages) == len(alike) and "this is 0\n" in pages["a--b.html"]
+    for number in range(len(alike)):
+        assert sum(f"this is {number}\n" in text for text in pages.values()) == 1
+    again = labkit("report", *map(str, notebooks))
+    assert again.stdout == "nothing to do: the reports in reports are up to date\n"
+
+
+def test_the_name_of_a_page_follows_from_the_path_of_its_notebook_alone(lab: Path) -> None:
+    assert page_name(lab, "notebooks/digits-cnn.ipynb") == "digits-cnn.html"
+    assert page_name(lab, "notebooks/ä/b c.d.ipynb") == "ä--b c.d.html"
+    parts = ["a", "-", "--", "a-", "-a", "a--a", "notebooks", "index"]
+    paths = [f"{first}/{second}.ipynb" for first in (*parts, "notebooks/a", "notebooks/-") for second in parts]
+    paths += [f"{part}.ipynb" for part in parts]
+    assert len({page_name(lab, path) for path in paths} | {"index.html"}) == len(paths) + 1
+
+
+def test_a_lab_without_a_folder_of_notebooks_names_pages_from_its_own_folder(tmp_path: Path) -> None:
+    assert page_name(tmp_path, "tiny.ipynb") == "tiny.html"
+
+
+@pytest.fixture
+def two_labs(tmp_path: Path) -> tuple[Path, Path]:
+    """Two labs that have a notebook of the same path, each of which prints the name of its lab."""
+    here, there = (make_lab(tmp_path / name) for name in ("here", "there"))
+    for lab in (here, there):
+        write(lab / "notebooks" / "same.ipynb", f"print('measured ' + {lab.name!r})")
+    return here, there
+
+
+def test_one_folder_for_the_pages_of_two_labs_is_refused_before_anything_is_executed(
+    tmp_path: Path, two_labs: tuple[Path, Path]
+) -> None:
+    here, there = (str(lab / "notebooks" / "same.ipynb") for lab in two_labs)
+    output = tmp_path / "pages"
+    done = labkit("report", here, there, "-o", str(output))
+    assert (done.returncode, done.stdout, output.exists()) == (2, "", False)
+    refused = f"{output / 'same.html'} is the page of {here}; for {there} name another folder with -o"
+    assert refused in done.stderr
+    assert [path for lab in two_labs for path in lab.glob("runs/*")] == []
+
+    assert labkit("report", here, here, "-o", str(output)).returncode == 0
+    page = (output / "same.html").read_bytes()
+    done = labkit("report", there, "-o", str(output))
+    assert done.returncode == 2 and refused in done.stderr
+    assert (output / "same.html").read_bytes() == page and list(two_labs[1].glob("runs/*")) == []
+
+
+def test_the_page_of_a_lab_that_has_gone_gives_way(tmp_path: Path, two_labs: tuple[Path, Path]) -> None:
+    here, there = two_labs
+    output = tmp_path / "pages"
+    assert labkit("report", str(here / "notebooks" / "same.ipynb"), "-o", str(output)).returncode == 0
+    shutil.rmtree(here)
+    assert labkit("report", str(there / "notebooks" / "same.ipynb"), "-o", str(output)).returncode == 0
+    assert "measured there\n" in (output / "same.html").read_text()
+
+
+def test_two_labs_that_share_a_folder_of_runs_report_each_its_own(
+    tmp_path: Path, two_labs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = str(tmp_path / "shared runs")
+    for lab in two_labs:
+        monkeypatch.chdir(lab)
+        unknown = labkit("show", "same@last", LABKIT_RUNS=shared)
+        assert unknown.returncode == 2 and "there is no such run of this lab" in unknown.stderr
+        done = labkit("report", LABKIT_RUNS=shared)
+        assert done.returncode == 0, done.stderr
+    for lab in two_labs:
+        monkeypatch.chdir(lab)
+        again = labkit("report", LABKIT_RUNS=shared)
+        assert again.stdout == "nothing to do: the reports in reports are up to date\n"
+        assert f"measured {lab.name}\n" in (lab / "reports" / "same.html").read_text()
+        for name in ("last", "same@last"):
+            assert labkit("log", name, LABKIT_RUNS=shared).stdout == f"measured {lab.name}\n"
+    assert len(every(Path(shared))) == 2
+
+
+def test_a_lab_finds_its_runs_where_it_has_moved_with_them_and_where_they_have_moved_alone(
+    tmp_path: Path, two_labs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(two_labs[0])
+    assert labkit("report").returncode == 0
+    lab = two_labs[0].rename(tmp_path / "moved")
+    monkeypatch.chdir(lab)
+    assert "up to date" in labkit("report").stdout
+
+    runs = tmp_path / "runs elsewhere"
+    assert labkit("report", "--rerun", "always").returncode == 0
+    (lab / "runs").rename(runs)
+    assert "up to date" in labkit("report", LABKIT_RUNS=str(runs)).stdout
+    assert len(every(runs)) == 2

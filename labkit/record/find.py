@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from labkit.errors import FolderProblem, RunNotFound
+from labkit.record import lab
 from labkit.record.files import read_json
 from labkit.record.page import page_summary
 from labkit.record.rundir import ID, NO_RESULT, SCRATCH, RunDir, folder_name
@@ -28,12 +31,28 @@ def _folders(folder: Path) -> list[Path]:
         return []
 
 
+def whereabouts(root: Path, runs: Path) -> dict[str, str]:
+    """Returns what a run records of its lab: the lab's folder, and the way there from the folder of runs."""
+    folder = os.path.realpath(root)
+    return {"lab": folder, "lab_from_runs": os.path.relpath(folder, os.path.realpath(runs))}
+
+
+def is_of(manifest: dict[str, Any], here: dict[str, str]) -> bool:
+    """Tells whether a run is of the lab with these whereabouts.
+
+    One of them is enough: the way stays when a lab moves with its runs, the folder when its runs move alone. A run that
+    records none, of an earlier labkit, is of any lab.
+    """
+    return "lab" not in manifest or any(manifest.get(name) == value for name, value in here.items())
+
+
 def find(text: str, runs: Path) -> RunDir:
     """Returns the run that `text` names.
 
     A name is a path, a report file, an id or its suffix (`3f9a1c`), `last`, `NOTEBOOK@last`, or `NOTEBOOK@best:METRIC`
     (the highest; `best:-METRIC` the lowest). Without a notebook, `best:METRIC` looks through all runs. Scratch runs
-    answer to a path or an id only.
+    answer to a path or an id only. Where labs share the folder of runs, `last` and `best` are of the lab of the working
+    directory.
 
     Raises:
         RunNotFound: Nothing or more than one thing goes by that name; the message lists what is near.
@@ -45,7 +64,7 @@ def find(text: str, runs: Path) -> RunDir:
     notebook, at, wanted = text.rpartition("@")
     runs_found = every(runs)
     if at or text == "last" or text.startswith("best:"):
-        return _newest_or_best(text, notebook, wanted, [run for run in runs_found if not run.is_scratch])
+        return _newest_or_best(text, notebook, wanted, [run for run in runs_found if not run.is_scratch], runs)
     matches = [
         run for run in runs_found if text and (run.id.endswith(text) or run.name == text or run.id.startswith(text))
     ]
@@ -74,22 +93,40 @@ def _is_run(path: str) -> bool:
     return ID.fullmatch(os.path.basename(path)) is not None and os.path.isdir(path)  # a damaged one
 
 
-def _newest_or_best(text: str, notebook: str, wanted: str, candidates: list[RunDir]) -> RunDir:
+def _newest_or_best(text: str, notebook: str, wanted: str, candidates: list[RunDir], runs: Path) -> RunDir:
     known = _known(candidates)
     candidates = [run for run in candidates if not notebook or run.path.parent.name == folder_name(notebook)]
+    own = _of_this_lab(candidates, runs)
     if wanted == "last":
-        if candidates:
-            return candidates[-1]
-        raise RunNotFound(f"{text!r}: there is no such run; {known}")
+        newest = next(own, None)
+        if newest is None:
+            raise RunNotFound(f"{text!r}: there is no such run of this lab in {runs}; {known}")
+        return newest
     if not wanted.startswith("best:"):
         raise RunNotFound(f"{text!r}: after '@' stands `last` or `best:METRIC`; {known}")
     metric = wanted.removeprefix("best:")
     sign = -1 if metric.startswith("-") else 1
     metric = metric.removeprefix("-")
-    scored = [(sign * value, run) for run in candidates if (value := _final(run, metric)) is not None]
+    scored = [(sign * value, run) for run in own if (value := _final(run, metric)) is not None]
     if not scored:
         raise RunNotFound(f"{text!r}: no finished run has a number for {metric!r}; {known}")
     return max(scored, key=lambda pair: (pair[0], pair[1].id))[1]
+
+
+def _of_this_lab(found: list[RunDir], runs: Path) -> Iterator[RunDir]:
+    """Yields the runs of the working directory's lab, the newest first.
+
+    All are meant where that lab has none here and its own folder of runs is another.
+    """
+    root = lab.root(Path.cwd())
+    here = whereabouts(root, runs)
+    own = (run for run in reversed(found) if is_of(read_json(run.manifest) or {}, here))
+    newest = next(own, None)
+    if newest is not None:
+        yield newest
+        yield from own
+    elif lab.runs_folder(root) != runs:
+        yield from reversed(found)
 
 
 def _final(run: RunDir, metric: str) -> float | None:

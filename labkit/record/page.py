@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from html import unescape
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote_to_bytes
 
 from labkit.record.files import read_regular
 
@@ -17,6 +19,22 @@ LONGEST_STAMP = 1000  # characters as escaped; with what stands before it the st
 def page_stamp(path: Path) -> str | None:
     """Returns what a page of labkit's was made from; None where the file is missing or no such page."""
     return _meta(path, "labkit-page")
+
+
+def make_stamp(made_from: str, notebook: Path, folder: Path) -> str:
+    """Returns the stamp of a page in `folder`: what it is made from, and the way from there to its notebook.
+
+    A way that is too long is cut, and then leads nowhere.
+    """
+    way = os.path.relpath(notebook, os.path.realpath(folder))
+    return f"{made_from} {quote(os.fsencode(way))}"[:LONGEST_STAMP]
+
+
+def page_notebook(path: Path) -> Path | None:
+    """Returns the notebook that a page says it is of, which may be gone; None where it says nothing of it."""
+    way = (page_stamp(path) or "").partition(" ")[2]
+    whole = os.path.join(os.path.realpath(path.parent), os.fsdecode(unquote_to_bytes(way)))
+    return Path(os.path.normpath(whole)) if way else None
 
 
 def page_summary(path: Path) -> dict[str, Any] | None:

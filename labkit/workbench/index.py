@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -12,6 +14,7 @@ from labkit.record.page import page_summary
 from labkit.workbench.looks import PAGE, page_parts
 
 NAME = "index.html"
+NOTEBOOKS = "notebooks"
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,26 @@ class Row:
     def link(self) -> str:
         """The page's address relative to the list."""
         return "./" + quote(self.page)
+
+
+def page_name(root: Path, inside: str) -> str:
+    """Returns the file name of a notebook's page, which no other notebook of its lab has.
+
+    It is the path below `notebooks/`, or in a lab without that folder below the lab, with `--` between the folders. A
+    notebook elsewhere, or one whose name could be read as another path, has a fingerprint of its path behind `---`.
+
+    Args:
+        root: The lab.
+        inside: The notebook's path in the lab.
+    """
+    parts = Path(inside).with_suffix("").parts
+    is_below = len(parts) > 1 and parts[0] == NOTEBOOKS
+    parts = parts[1:] if is_below else parts
+    name = "--".join(parts)
+    is_plain = all("--" not in part and part == part.strip("-") for part in parts) and f"{name}.html" != NAME
+    if is_plain and (is_below or not (root / NOTEBOOKS).is_dir()):
+        return f"{name}.html"
+    return f"{name}---{hashlib.sha256(os.fsencode(inside)).hexdigest()[:8]}.html"
 
 
 def write_index(folder: Path) -> bool:

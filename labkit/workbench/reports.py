@@ -18,8 +18,8 @@ from labkit import __version__
 from labkit.errors import FolderProblem, LabkitError, NotebookProblem
 from labkit.record import lab
 from labkit.record.files import dumps, plain_json, read_json
-from labkit.record.find import every
-from labkit.record.page import page_stamp
+from labkit.record.find import every, is_of, whereabouts
+from labkit.record.page import make_stamp, page_notebook, page_stamp
 from labkit.record.provenance import fingerprint_file
 from labkit.record.rundir import NO_RESULT, RunDir
 from labkit.record.version import VERSION
@@ -68,12 +68,15 @@ def make(wanted: Wanted, say: Callable[[str], object]) -> int:
     """Writes the pages that are not up to date, executing what has no run, and returns the exit status.
 
     Raises:
-        NotebookProblem: There is no notebook to report.
+        NotebookProblem: There is no notebook to report, or a page is another notebook's already; nothing is executed.
         BadInput: A notebook or a parameter cannot be used. Notebooks that can be are reported first.
     """
     changed, failed = 0, 0
     outputs: set[Path] = set()
-    for path in wanted.notebooks or _all(lab.root(Path.cwd())):
+    paths = wanted.notebooks or _all(lab.root(Path.cwd()))
+    if wanted.output is not None:
+        _refuse_shared_pages(paths, wanted.output)
+    for path in paths:
         root = lab.root(path.parent)
         output = wanted.output or root / "reports"
         outputs.add(output)
@@ -107,6 +110,27 @@ def _all(root: Path) -> list[Path]:
     return notebooks
 
 
+def _refuse_shared_pages(paths: list[Path], output: Path) -> None:
+    """Refuses notebooks of several labs that would have one page in a common folder, from this call or an earlier one.
+
+    Raises:
+        NotebookProblem: There is such a page.
+    """
+    taken: dict[Path, Path] = {}
+    for path in paths:
+        root, inside = _place(path)
+        source, target = root / inside, output / index.page_name(root, inside)
+        for other in (taken.setdefault(target, source), page_notebook(target) or source):
+            if other != source and os.path.exists(other):
+                raise NotebookProblem(f"{target} is the page of {other}; for {source} name another folder with -o")
+
+
+def _place(path: Path) -> tuple[Path, str]:
+    """Returns a notebook's lab, links resolved, and its path in there: two ways to one notebook have the same."""
+    root = lab.root(path.parent)
+    return Path(os.path.realpath(root)), os.path.relpath(os.path.abspath(path), root)
+
+
 def _current_page(
     path: Path, root: Path, runs: Path, output: Path, wanted: Wanted, say: Callable[[str], object]
 ) -> Page | None:
@@ -122,7 +146,7 @@ def _current_page(
     if lacking:
         say(f"{os.path.relpath(path)}: not executed, {lacking}")
         return page if page.run is not None else None
-    _execute(source, runs, wanted, say)
+    _execute(source, root, runs, wanted, say)
     page = choose(source, root, runs, output, wanted.given)
     # Without a finished run, the page of the one that failed says so.
     return page if page.run is not None else replace(page, run=_newest(source, root, runs))
@@ -133,13 +157,16 @@ def choose(source: notebook.Notebook, root: Path, runs: Path, output: Path, give
     declared = source.parameters()
     values = params.resolve(declared, given, source.path.name, source.computed())
     inside = os.path.relpath(source.path, root)
-    target = output / _page_name(inside)
+    target = output / index.page_name(root, inside)
+    here = whereabouts(root, runs)
     for run in reversed(every(runs)):
         try:
             manifest = run.read_manifest()
         except FolderProblem:
             continue
-        if manifest["notebook"] != inside or manifest["kind"] != "run" or _is_no_result(run, manifest):
+        if manifest["notebook"] != inside or not is_of(manifest, here):
+            continue
+        if manifest["kind"] != "run" or _is_no_result(run, manifest):
             continue
         if any(manifest["parameters"].get(name) != value for name, value in plain_json(values).items()):
             continue
@@ -149,9 +176,12 @@ def choose(source: notebook.Notebook, root: Path, runs: Path, output: Path, give
 
 def _newest(source: notebook.Notebook, root: Path, runs: Path) -> RunDir | None:
     """Returns the newest run of a notebook, whatever became of it."""
-    inside = os.path.relpath(source.path, root)
-    of_notebook = (run for run in reversed(every(runs)) if (read_json(run.manifest) or {}).get("notebook") == inside)
-    return next((run for run in of_notebook if not run.is_scratch), None)
+    inside, here = os.path.relpath(source.path, root), whereabouts(root, runs)
+    for run in reversed(every(runs)):
+        manifest = read_json(run.manifest) or {}
+        if manifest.get("notebook") == inside and is_of(manifest, here) and not run.is_scratch:
+            return run
+    return None
 
 
 def _is_no_result(run: RunDir, manifest: dict[str, Any]) -> bool:
@@ -185,21 +215,13 @@ def stale_reasons(source: notebook.Notebook, root: Path, run: RunDir, manifest: 
     return tuple(reasons)
 
 
-def _page_name(inside: str) -> str:
-    """Returns the page's file name: the notebook's path below `notebooks/`, flattened."""
-    parts = Path(inside).with_suffix("").parts
-    if len(parts) > 1 and parts[0] == "notebooks":
-        parts = parts[1:]
-    name = "--".join(part for part in parts if part != "..") + ".html"
-    return f"notebook-{name}" if name == index.NAME else name
-
-
-def _execute(source: notebook.Notebook, runs: Path, wanted: Wanted, say: Callable[[str], object]) -> None:
+def _execute(source: notebook.Notebook, root: Path, runs: Path, wanted: Wanted, say: Callable[[str], object]) -> None:
     from labkit.workbench import execute, job, terminal
 
+    more: dict[str, Any] = {"runs": runs, "command": wanted.command, **whereabouts(root, runs)}
     progress = execute.Progress()
     with progress.stops:
-        prepared = job.prepare(source.path, wanted.given, runs=runs, command=wanted.command)
+        prepared = job.prepare(source.path, wanted.given, **more)
         with terminal.live_line(prepared.directory, progress, quiet=False):
             ended = execute.execute(prepared, progress)
     if progress.stopping:
@@ -250,12 +272,13 @@ def _render(run: RunDir, target: Path, stale: tuple[str, ...] = (), stamp: str =
 
 
 def _stamp(page: Page) -> str:
-    """Returns what a page is made from: the run's own files, why it is stale, and the code that renders."""
+    """Returns what a page is made from: its notebook, the run's own files, why it is stale, the code that renders."""
     assert page.run is not None
     run = page.run
     files = (run.manifest, run.exit, run.notebook, run.environment, run.kernel, run.source / "git.json", run.metrics)
     facts = [page.run.id, list(page.stale), __version__, [fingerprint_file(path) for path in files], _renderer()]
-    return hashlib.sha256(dumps(facts)).hexdigest()
+    root, inside = _place(page.source.path)
+    return make_stamp(hashlib.sha256(dumps(facts)).hexdigest(), root / inside, page.target.parent)
 
 
 def _renderer() -> list[str]:
