@@ -29,8 +29,8 @@ def main() -> None:
     try:
         arguments = options(dict(os.environ))
     except ValueError as problem:
-        refused = f"P={os.environ['LABKIT_P']}: {problem.args[0].lower()}"
-        raise SystemExit(f"{refused}; quotes keep a value together: P=\"NAME='two words'\"") from None
+        advice = "quotes keep a value together: P=\"NAME='two words'\""
+        raise SystemExit(f"P: {problem.args[0].lower()}; {advice}") from None
     if command == "run" and not os.environ.get("LABKIT_NB"):
         raise SystemExit('which notebook? make run NB=notebooks/digits-cnn.ipynb P="EPOCHS=3"')
     os.execvp("labkit", ["labkit", command, *arguments])

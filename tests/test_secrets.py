@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from running import labkit
-from tiny import parameters, write
+from tiny import parameters, plain_environment, write
 
 pytestmark = pytest.mark.slow
 
@@ -33,6 +36,72 @@ def test_a_parameter_that_looks_like_a_secret_is_refused_and_stands_nowhere(
     assert f"{name} looks like a secret" in done.stderr and "os.environ" in done.stderr
     assert value not in done.stderr
     assert holding(lab, value) == []
+
+
+CELL = "EPOCHS: int = 3\nL: list = []\nD: dict = {}\nAPI_KEY: str = ''"
+FILES = {
+    "nested.yaml": f"D:\n  deep: [1, {{api_key: {PLAIN}}}]\n",
+    "twice.yaml": f"API_KEY: {PLAIN}\nAPI_KEY: {SECRET}\n",
+    "broken.yaml": f"D: {{password: {PLAIN}\nL: {SECRET}: {SECRET}\n",
+    "tagged.yaml": f"L: !{SECRET} 1\n",
+    "list.yaml": f"- {SECRET}\n",
+    "key.yaml": f"D: {{{SECRET}: 1}}\n",
+}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *(["-f", name] for name in FILES),
+        ["-f", f"API_KEY={PLAIN}"],
+        ["-p", SECRET],
+        ["-p", f"{SECRET}=1"],
+        ["-p", f"L=[a, {SECRET}]"],
+        ["-p", f"D={{token: {PLAIN}}}"],
+        ["-p", f"D={{token: {PLAIN}"],
+        ["-p", f"EPOCHS=5 # {SECRET}"],
+        ["-p", f"EPOCHS={SECRET}", "-p", f"EPOCHS={SECRET}"],
+    ],
+    ids=lambda options: " ".join(options).replace(SECRET, "KEY").replace(PLAIN, "WORDS"),
+)
+@pytest.mark.parametrize("command", ["run", "report"])
+def test_a_refused_call_leaves_its_secret_neither_on_the_screen_nor_in_the_lab(
+    lab: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, options: list[str]
+) -> None:
+    notebook = write(lab / "notebooks" / "keys.ipynb", parameters(CELL), "print(1)")
+    (tmp_path / "given").mkdir()
+    for name, text in FILES.items():
+        (tmp_path / "given" / name).write_text(text)
+    monkeypatch.chdir(tmp_path / "given")
+    done = labkit(command, str(notebook), *options)
+    assert done.returncode == 2 and done.stdout + done.stderr != ""
+    assert SECRET not in done.stdout + done.stderr and PLAIN not in done.stdout + done.stderr
+    assert holding(lab, SECRET, PLAIN) == []
+
+
+def test_a_notebook_with_a_secret_for_a_default_is_not_run_and_a_check_names_the_line(lab: Path) -> None:
+    cell = f"EPOCHS: int = 3  # passes\nNOTE: str = '{SECRET}'  # a note"
+    start = "import labkit\nrun = labkit.start()"
+    notebook = write(lab / "notebooks" / "keys.ipynb", parameters(cell), start)
+    (lab / "runs").mkdir()
+    done, checked = labkit("run", str(notebook)), labkit("check", str(notebook))
+    assert done.returncode == 2 and "line 2 of the parameters: the default of NOTE looks like a secret" in done.stderr
+    assert checked.returncode == 1 and "line 2: the default of NOTE looks like a secret; read it" in checked.stdout
+    assert SECRET not in done.stdout + done.stderr + checked.stdout + checked.stderr
+    assert holding(lab, SECRET) == [notebook] and list((lab / "runs").iterdir()) == []
+
+
+def test_work_by_hand_records_the_name_of_a_secret_and_not_its_value(lab: Path) -> None:
+    script = lab / "by-hand.py"
+    script.write_text(
+        "import os, labkit\nAPI_KEY = os.environ['WORDS']\nEPOCHS = 3\nrun = labkit.start()\nprint(run.path)"
+    )
+    environment = plain_environment(WORDS=PLAIN)
+    done = subprocess.run([sys.executable, script], env=environment, cwd=lab, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    recorded = json.loads((Path(done.stdout.split("\n")[-2]) / "run.json").read_bytes())["parameters"]
+    assert recorded == {"API_KEY": "not recorded: a secret", "EPOCHS": 3}
+    assert holding(lab, PLAIN) == []
 
 
 def test_a_secret_in_the_environment_is_used_and_stands_in_no_record_and_no_report(lab: Path) -> None:

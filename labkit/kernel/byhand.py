@@ -17,6 +17,7 @@ from labkit.record import lab, provenance, version
 from labkit.record.files import iso, plain_json, write_json
 from labkit.record.process import Process
 from labkit.record.rundir import SCRATCH, create
+from labkit.record.secret import is_secret
 from labkit.record.status import HEARTBEAT_S, exit_record
 from labkit.record.summary import summarise
 
@@ -55,7 +56,7 @@ class ByHand:
             "notebook": os.path.relpath(self.notebook, self._lab),
             "title": self.notebook.stem,
             "kind": "scratch",
-            "parameters": plain_json(self.parameters),
+            "parameters": plain_json(_without_secrets(self.parameters)),
             "declared": list(self.parameters),
             "labels": ["debug"] if self.parameters.get("DEBUG") is True else [],
             "user": provenance.user(),
@@ -115,6 +116,11 @@ class ByHand:
 def parameters_now() -> dict[str, Any]:
     """Returns the notebook's plain variables in upper case."""
     return {name: value for name, value in cells.values().items() if name.isupper() and _is_plain(value)}
+
+
+def _without_secrets(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Returns parameters for the record; a secret, read from the environment as it should be, is named and not said."""
+    return {name: "not recorded: a secret" if is_secret(name, value) else value for name, value in parameters.items()}
 
 
 def _is_plain(value: Any) -> bool:

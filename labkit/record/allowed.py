@@ -14,6 +14,7 @@ from typing import Any
 
 from labkit.record.declared import Parameter
 from labkit.record.interval import Interval, stated
+from labkit.record.secret import masked
 
 SCALARS: dict[str, type] = {"bool": bool, "int": int, "float": float, "str": str, "None": type(None)}
 CONTAINERS = {"list": "list", "List": "list", "tuple": "tuple", "Tuple": "tuple", "dict": "dict", "Dict": "dict"}
@@ -107,9 +108,9 @@ def allowed(parameter: Parameter) -> Allowed:
 
 
 def shown(value: Any) -> str:
-    """Returns a value as messages name it, cut after 80 characters."""
+    """Returns a value as messages name it: without what looks like a secret, cut after 80 characters."""
     try:
-        return f"{value!r:.80}"
+        return masked(repr(value))[:80]
     except ValueError:  # Python writes no integer of more than 4300 digits
         return "an integer of very many digits"
 

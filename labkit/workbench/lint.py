@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from labkit.record.files import is_deep
+from labkit.record.secret import FORM
 from labkit.workbench import hygiene, outline, structure
 from labkit.workbench.finding import Finding
 from labkit.workbench.hygiene import Content
@@ -149,6 +150,9 @@ def _leftovers(cells: list[dict[str, Any]]) -> Iterator[Finding]:
                 yield Finding(problem, "remove the line", *at, _line(source, found))
         for found in HOME.finditer(source):
             problem, advice = f"`{found[0]}` is a folder of one machine", "write a path from the lab's folder"
+            yield Finding(problem, advice, *at, _line(source, found))
+        for found in FORM.finditer(source):
+            problem, advice = "the line holds what looks like a secret", "read it from the environment: os.environ"
             yield Finding(problem, advice, *at, _line(source, found))
         if cell["cell_type"] == "markdown" and (unwritten := TITLE_TO_COME.search(source)):
             problem = "the title is still to be written"

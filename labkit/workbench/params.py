@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import keyword
 import math
-import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,17 +14,12 @@ from typing import Any
 from labkit.errors import NotebookProblem, ParameterProblem
 from labkit.record.allowed import Forms, allowed, broken, shown
 from labkit.record.declared import Parameter
+from labkit.record.secret import is_secret, is_secret_default
 from labkit.workbench import modes
 from labkit.workbench.literals import TOO_LARGE
 from labkit.workbench.yamlfile import plain, read_yaml, yaml_value
 
 LISTED = 20  # findings in a message, and names
-SECRET_NAME = re.compile(
-    r"(^|_)(API_?KEY|ACCESS_?KEY|SECRET(_KEY)?|TOKEN|PASSWORD|PASSWD|CREDENTIALS?)$", re.IGNORECASE
-)
-LIKE_A_KEY = re.compile(r"(?![\[<]).+", re.DOTALL)  # `[PAD]` and `</s>` are tokens of another kind
-# The forms that well-known services give their keys: OpenAI, GitHub, Hugging Face, AWS, Slack, Google.
-SECRET_VALUE = re.compile(r"(sk-|gh[pousr]_|github_pat_|hf_|AKIA|xox[abprs]-|AIza)[A-Za-z0-9_-]{12,}")
 
 
 class Raw(str):
@@ -69,7 +63,7 @@ def from_command_line(assignments: Iterable[str], files: Iterable[Path]) -> list
     """
     sources = [Source(str(path), tuple(read_yaml(path).items())) for path in files]
     parts = [text.partition("=") for text in assignments]
-    wrong = [f"-p {text!r:.80}: write NAME=VALUE, as in -p EPOCHS=3" for text, equals, _ in parts if not equals]
+    wrong = [f"-p {shown(text)}: write NAME=VALUE, as in -p EPOCHS=3" for text, equals, _ in parts if not equals]
     if wrong:
         raise ParameterProblem(_listed(wrong))
     sources.append(Source("-p", tuple((name.strip(), Raw(value)) for name, _, value in parts)))
@@ -103,9 +97,11 @@ def admit(
 
     Raises:
         ParameterProblem: What was asked for cannot be, alone or together.
-        NotebookProblem: A declaration makes no sense, or its own default breaks it.
+        NotebookProblem: A declaration makes no sense, or its own default breaks it or looks like a secret.
     """
     cell = _Cell(where, parameters, computed or {})
+    if exposed := [_exposed(one, where) for one in parameters if is_secret_default(one.name, one.default)]:
+        raise NotebookProblem(_listed(exposed))  # alone: other messages repeat defaults
     values, problems = _taken(cell, asked)
     problems += modes.contradictions(cell.defaults | values, cell.defaults)
     wrong = [f"{where}, {problem}; correct the notebook" for problem in broken(parameters)]
@@ -119,6 +115,15 @@ def admit(
 def effective(parameters: Iterable[Parameter], values: Mapping[str, Any]) -> dict[str, Any]:
     """Returns every declared parameter with the value that it has in the run."""
     return {parameter.name: plain(values.get(parameter.name, parameter.default)) for parameter in parameters}
+
+
+def _exposed(parameter: Parameter, where: str) -> str:
+    """Returns why a notebook is refused that says a secret: with every run of it, its source is recorded."""
+    return (
+        f"{where}, line {parameter.line} of the parameters: the default of {parameter.name} looks like a secret, and "
+        f"notebooks and runs are for all to read; read it from the environment, os.environ[{parameter.name!r}], in "
+        "another cell, and replace a key that others may have seen"
+    )
 
 
 def _taken(cell: _Cell, asked: Asked) -> tuple[dict[str, Any], list[str]]:
@@ -171,17 +176,17 @@ def _no_parameter(name: Any, meant: list[str], cell: _Cell) -> str:
     """Returns why a name is no parameter of the notebook."""
     where = cell.where
     if meant:
-        return f"{name!r:.80} can mean {' or '.join(meant)}; write one of them"
+        return f"{shown(name)} can mean {' or '.join(meant)}; write one of them"
     if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
-        return f"{name!r:.80} is not a name that a parameter can have"
+        return f"{shown(name)} is not a name that a parameter can have"
     lines = {other.casefold(): line for other, line in cell.computed.items()}
     if name.casefold() in lines:
         return f"{name} is computed in line {lines[name.casefold()]} of the parameters of {where}, and cannot be set"
     if not cell.parameters:
-        return f"{name!r:.80}: {where} declares no parameters; tag the cell that has them `parameters`"
+        return f"{shown(name)}: {where} declares no parameters; tag the cell that has them `parameters`"
     by_case = {other.upper(): other for other in cell.defaults}
     near = difflib.get_close_matches(name.upper(), by_case, 1, 0.6)
-    return f"{where} has no parameter {name!r:.80}{f' (did you mean {by_case[near[0]]}?)' if near else ''}"
+    return f"{where} has no parameter {shown(name)}{f' (did you mean {by_case[near[0]]}?)' if near else ''}"
 
 
 def _listed(problems: list[str]) -> str:
@@ -198,12 +203,13 @@ def _fitted(parameter: Parameter, value: Any) -> Any:
     Raises:
         ValueError: It does not fit; the message names what is allowed and the default.
     """
-    name = parameter.name
-    _refuse_secret(name, value)
+    name, given = parameter.name, value
     allows = allowed(parameter)
-    if isinstance(value, Raw):
-        value = _typed(str(value), allows.forms)
+    if isinstance(given, Raw):
+        value = _typed(str(given), allows.forms)
     _refuse_what_no_cell_can_say(name, value)
+    if is_secret(name, value) or is_secret("", given):  # as typed, it stands in the recorded command, comments too
+        raise ValueError(_secret(name, value))
     try:
         return allows.fit(value)
     except ValueError as error:
@@ -237,19 +243,13 @@ def _fits_another(value: Any, kinds: set[str]) -> bool:
     return kind in kinds or (kind == "int" and "float" in kinds)
 
 
-def _refuse_secret(name: str, value: Any) -> None:
-    """Keeps keys out of the record, in which every parameter stands.
-
-    Raises:
-        ValueError: The value looks like a key, or the name says that it is one.
-    """
-    if isinstance(value, str) and (
-        (SECRET_NAME.search(name) and LIKE_A_KEY.fullmatch(value)) or SECRET_VALUE.match(value)
-    ):
-        raise ValueError(
-            f"{name} looks like a secret, and parameters are recorded for all to read; "
-            f"let the notebook read it from the environment: os.environ[{name!r}]"
-        )
+def _secret(name: str, value: Any) -> str:
+    """Returns why a secret is refused: every parameter stands in the record."""
+    looks = "looks like a secret" if isinstance(value, str) else "holds what looks like a secret"
+    return (
+        f"{name} {looks}, and parameters are recorded for all to read; "
+        f"let the notebook read it from the environment: os.environ[{name!r}]"
+    )
 
 
 def _refuse_what_no_cell_can_say(name: str, value: Any, depth: int = 0) -> None:
@@ -269,4 +269,4 @@ def _refuse_what_no_cell_can_say(name: str, value: Any, depth: int = 0) -> None:
     elif isinstance(value, int) and abs(value) >= TOO_LARGE:
         raise ValueError(f"{name} is an integer of more than 4300 digits, which Python reads from no text")
     elif not isinstance(value, (bool, int, float, type(None))):
-        raise ValueError(f"{name} = {value!r:.80}: {type(value).__name__} cannot be given to a notebook")
+        raise ValueError(f"{name}: {type(value).__name__} cannot be given to a notebook")

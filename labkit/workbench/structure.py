@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from labkit.record.allowed import allowed, shown
 from labkit.record.declared import Parameter, declared
+from labkit.record.secret import is_secret_default
 from labkit.workbench import outline
 from labkit.workbench.finding import Finding
 from labkit.workbench.outline import Cell
@@ -137,6 +138,10 @@ def _statement(statement: ast.stmt, parameters: dict[str, Parameter], at: tuple[
 
 def _declaration(parameter: Parameter, at: tuple[int, str]) -> Iterator[Finding]:
     name, line = parameter.name, parameter.line
+    if is_secret_default(name, parameter.default):
+        problem = f"the default of {name} looks like a secret"
+        yield Finding(problem, f"read it from the environment, in a later cell: os.environ[{name!r}]", *at, line)
+        return  # other findings repeat the default
     if name != name.upper():
         yield Finding(f"the parameter {name} is not in upper case", f"write {name.upper()}", *at, line)
     if not parameter.type:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 from labkit.errors import ParameterProblem
+from labkit.record.secret import masked
 from labkit.workbench.literals import TOO_LARGE
 
 LIMIT_BYTES = 2**20
+VALUES = re.compile(r' with value ".*" \(original value: ".*"\)', re.DOTALL)  # what the reader repeats of a key twice
 
 
 def read_yaml(path: Path) -> dict[Any, Any]:
@@ -19,22 +22,23 @@ def read_yaml(path: Path) -> dict[Any, Any]:
     Raises:
         ParameterProblem: It cannot be read, is no mapping, or holds a key twice.
     """
+    name = masked(str(path))  # somebody may have meant -p
     try:
         with path.open("rb") as file:
             data = file.read(LIMIT_BYTES + 1)
         if len(data) > LIMIT_BYTES:
-            raise ParameterProblem(f"{path} has more than 1 MiB: parameters are few; let the notebook read large data")
+            raise ParameterProblem(f"{name} has more than 1 MiB: parameters are few; let the notebook read large data")
         value = yaml_value(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        raise ParameterProblem(f"{path} cannot be read: it is no text in UTF-8 ({error})") from error
+        raise ParameterProblem(f"{name} cannot be read: it is no text in UTF-8 ({error})") from error
     except OSError as error:
-        raise ParameterProblem(f"{path} cannot be read: {error.strerror or error}") from error
+        raise ParameterProblem(f"{name} cannot be read: {error.strerror or error}") from error
     except ValueError as error:
-        raise ParameterProblem(f"{path}: {error}") from error
+        raise ParameterProblem(f"{name}: {error}") from error
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise ParameterProblem(f"{path} holds {type(value).__name__}; write one `NAME: value` a line")
+        raise ParameterProblem(f"{name} holds {type(value).__name__}; write one `NAME: value` a line")
     return value
 
 
@@ -55,7 +59,8 @@ def yaml_value(text: str) -> Any:
     try:
         return reader.load(io.StringIO(text))
     except Exception as error:  # the reader's own, and what its constructors stumble over: KeyError for `!!bool x`
-        said = " ".join(str(error).partition("To suppress this check")[0].replace('"<file>", ', "").split())
+        said = VALUES.sub("", str(error).partition("To suppress this check")[0])
+        said = " ".join(masked(said).replace('"<file>", ', "").split())
         hint = "; indent with spaces, not tabs" if "'\\t'" in said else ""
         raise ValueError(f"not YAML 1.2: {said[:300]}{hint}") from error
 

@@ -1,0 +1,60 @@
+"""What looks like a secret: the forms in which services give their keys, and names that say so.
+
+The record is for all to read: no such value may stand in it, and no message may repeat one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+# OpenAI and Anthropic, GitHub, Hugging Face, AWS, Slack, Google, GitLab; a private key; the password in an address.
+FORM = re.compile(
+    r"(?<![A-Za-z0-9])(?:"
+    r"sk-(?:(?:proj|svcacct|admin|ant|or)-[\w-]{16,}|[A-Za-z0-9]{16,})"
+    r"|gh[pousr]_[A-Za-z0-9]{12,}|github_pat_\w{12,}|hf_[A-Za-z0-9]{16,}|AKIA[A-Z0-9]{12,}"
+    r"|xox[abeprs]-[A-Za-z0-9-]{12,}|AIza[\w-]{12,}|glpat-[\w-]{12,})"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----"
+    r"|(?<=://)[^\s/:@]*:(?![$<{*])[^\s/:@]+(?=@)",
+    re.ASCII,
+)
+_KEYS = r"api[_-]?keys?|access[_-]?key|private[_-]?key|secrets?(?:[_-]?key)?|passwords?|passwd|passphrase|credentials?"
+_OF_TEXT = "".join(f"(?<!{word}_)" for word in "bos cls end eos mask pad sep special start stop unk".split())
+_NAMED = rf"(?:^|[^a-z])(?:{_KEYS}|{_OF_TEXT}token)"
+KEY_NAME = re.compile(rf"(?:^|[^a-z])(?:{_KEYS})$", re.IGNORECASE)
+NAME = re.compile(rf"{_NAMED}$", re.IGNORECASE)
+# Nothing, tokens of text as `[PAD]` and `</s>`, what refers to a secret: `$KEY`, a path.
+NO_KEY = re.compile(r"\Z|[\[<]|\$\{?\w+\}?\Z|[~.]{0,2}(?:/[\w.-]+)+\Z")
+LONG_NUMBER = 10_000  # shorter ones under a key's name are flags and counts
+_ASSIGNED = re.compile(rf"({_NAMED}[\"']?\s*[:=]\s*)(?:\"[^\"]*\"?|'[^']*'?|[^,}}\]\n]+)", re.IGNORECASE | re.MULTILINE)
+
+
+def is_secret(name: str, value: Any, names: re.Pattern[str] = NAME) -> bool:
+    """Tells whether a value looks like a secret, or anything that it holds does.
+
+    Args:
+        name: The value's name; what a mapping holds has its key for one.
+        value: A plain value.
+        names: Which names make any text a secret; `KEY_NAME` leaves tokens out, which may be pieces of text.
+    """
+    if isinstance(value, Mapping):
+        return any(
+            is_secret("", key, names) or is_secret(str(key) if names.search(str(key)) else name, item, names)
+            for key, item in value.items()
+        )
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return any(is_secret(name, item, names) for item in value)
+    if isinstance(value, str):
+        return bool(FORM.search(value) or (names.search(name) and not NO_KEY.match(value)))
+    return type(value) is int and abs(value) >= LONG_NUMBER and bool(KEY_NAME.search(name))
+
+
+def is_secret_default(name: str, value: Any) -> bool:
+    """Tells whether the default of a declared parameter looks like a secret."""
+    return is_secret(name, value, KEY_NAME)
+
+
+def masked(text: str) -> str:
+    """Returns a text for a message, with stars in place of what looks like a secret."""
+    return _ASSIGNED.sub(r"\1***", FORM.sub("***", text))
