@@ -6,9 +6,12 @@ import hashlib
 import os
 import random
 import struct
+import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +22,7 @@ from labkit.errors import RunProblem
 
 CUBLAS_WORKSPACE = ":4096:8"  # one of the two deterministic settings; the other, :16:8, is slower
 SEED_LIMIT = 2**32  # NumPy's global generator takes no larger seed
+PATIENCE_S = 10.0  # with an interpreter that prints a number
 
 
 @dataclass(frozen=True)
@@ -29,8 +33,9 @@ class Determinism:
         seed: The seed of all generators; None before `seed()` was called.
         deterministic: Whether PyTorch refuses operations that may give other bits in another run.
         cublas_workspace: CUBLAS_WORKSPACE_CONFIG, which cuBLAS needs for equal bits; None when unset.
-        hash_seed: PYTHONHASHSEED as this interpreter started with it, "random" when unset. It sets the order
-            in which sets of strings are walked through, and cannot be changed after the start.
+        hash_seed: PYTHONHASHSEED as this interpreter started with it, "random" when unset, "unknown" where nothing
+            says so. It sets the order in which sets of strings are walked through, and cannot be changed after
+            the start.
     """
 
     seed: int | None
@@ -145,10 +150,39 @@ def _set_deterministic(deterministic: bool) -> None:
 
 
 def _hash_seed() -> str:
+    """Returns the seed that this interpreter hashes text with, "random", or "unknown".
+
+    The variable may have been set or deleted since the start, and the options -E, -I and -R ignore it: a seed counts
+    when another interpreter that starts with it hashes alike.
+    """
     if not sys.flags.hash_randomization:  # true only where the interpreter started with PYTHONHASHSEED=0
         return "0"
-    value = os.environ.get("PYTHONHASHSEED", "random")
-    return "random" if value == "0" else value  # set after the start, so without effect
+    at_start = _environment_at_start()
+    values = [environment.get("PYTHONHASHSEED", "") for environment in (at_start or {}, os.environ)]
+    found = next(filter(_hashes_alike, values), None)
+    return found or ("unknown" if at_start is None else "random")
+
+
+def _environment_at_start() -> dict[str, str] | None:
+    """Returns the environment that this interpreter was started with; None where the system does not say."""
+    try:
+        entries = os.fsdecode(Path("/proc/self/environ").read_bytes()).split("\0")
+    except OSError:
+        return None
+    return {name: value for name, _, value in (entry.partition("=") for entry in entries)}
+
+
+@cache
+def _hashes_alike(seed: str) -> bool:
+    """Tells whether an interpreter started with a seed hashes text as this one does."""
+    if not seed.isdecimal():
+        return False
+    command, env = [sys.executable, "-S", "-c", "print(hash('labkit'))"], os.environ | {"PYTHONHASHSEED": seed}
+    try:
+        done = subprocess.run(command, env=env, capture_output=True, timeout=PATIENCE_S)
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return done.stdout.strip() == str(hash("labkit")).encode()
 
 
 def _feed(digest: Any, value: Any, where: str) -> None:
