@@ -146,3 +146,22 @@ def test_a_lab_finds_its_runs_where_it_has_moved_with_them_and_where_they_have_m
     (lab / "runs").rename(runs)
     assert "up to date" in labkit("report", LABKIT_RUNS=str(runs)).stdout
     assert len(every(runs)) == 2
+
+
+def test_runs_of_labkit_run_in_a_shared_folder_are_those_of_their_lab_for_reports_names_and_notebooks(
+    tmp_path: Path, two_labs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = str(tmp_path / "shared runs")
+    for lab in two_labs:
+        monkeypatch.chdir(lab)
+        done = labkit("run", "notebooks/same.ipynb", LABKIT_RUNS=shared)
+        assert done.returncode == 0, done.stderr
+    for lab in two_labs:
+        monkeypatch.chdir(lab)
+        assert labkit("report", "notebooks/same.ipynb", LABKIT_RUNS=shared).returncode == 0
+        assert f"measured {lab.name}\n" in (lab / "reports" / "same.html").read_text()
+        assert labkit("log", "same@last", LABKIT_RUNS=shared).stdout == f"measured {lab.name}\n"
+        write(lab / "notebooks" / "looks.ipynb", "import labkit", "print(labkit.last_run('same.ipynb').log())")
+        assert labkit("run", "notebooks/looks.ipynb", LABKIT_RUNS=shared).returncode == 0
+        assert f"measured {lab.name}\n" in labkit("log", LABKIT_RUNS=shared).stdout
+    assert len([run for run in every(Path(shared)) if run.name.startswith("same/")]) == 2

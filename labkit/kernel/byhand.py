@@ -15,6 +15,7 @@ from labkit.kernel.journal import Journal, deviations, read_saved
 from labkit.launch import signals
 from labkit.record import lab, provenance, version
 from labkit.record.files import iso, plain_json, write_json
+from labkit.record.find import whereabouts
 from labkit.record.process import Process
 from labkit.record.rundir import SCRATCH, create
 from labkit.record.secret import is_secret
@@ -39,7 +40,9 @@ class ByHand:
         self.at_start = parameters_now()
         self.parameters = self.at_start | version.filled(self.at_start, {}, self._lab)
         self._began = time.time()
-        self.directory = create(lab.runs_folder(self.notebook.parent) / SCRATCH, self.notebook.stem, self._manifest())
+        runs = lab.runs_folder(self.notebook.parent)
+        manifest = self._manifest() | whereabouts(self._lab, runs)
+        self.directory = create(runs / SCRATCH, self.notebook.stem, manifest)
         process = Process.of(os.getpid()).facts()
         facts = {"process": process, "started": iso(self._began), "started_s": self._began}
         write_json(self.directory.process, facts)

@@ -34,13 +34,15 @@ def last_run(notebook: str | Path | None = None) -> PastRun:
 
     path = Path(os.path.abspath(notebook)) if notebook is not None else cells.notebook_path()
     root, present = lab.root(path.parent), current()
-    inside = os.path.relpath(path, root)
-    for run in reversed(find.every(lab.runs_folder(path.parent))):
+    runs = lab.runs_folder(path.parent)
+    inside, here = os.path.relpath(path, root), find.whereabouts(root, runs)
+    for run in reversed(find.every(runs)):
         if present is not None and run.id >= present.path.name:
             continue
-        if (read_json(run.manifest) or {}).get("notebook") == inside:
+        manifest = read_json(run.manifest) or {}
+        if manifest.get("notebook") == inside and find.is_of(manifest, here):
             return PastRun(run)
-    raise RunNotFound(f"there is no earlier run of {inside} in {lab.runs_folder(path.parent)}")
+    raise RunNotFound(f"there is no earlier run of {inside} in {runs}")
 
 
 class PastRun:

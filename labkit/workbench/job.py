@@ -14,6 +14,7 @@ from typing import Any
 from labkit.errors import BadInput, KernelProblem
 from labkit.record import config, lab, provenance, version
 from labkit.record.files import dumps
+from labkit.record.find import whereabouts
 from labkit.record.process import Process
 from labkit.record.rundir import RunDir, create
 from labkit.workbench import literals, notebook, outline, params, yamlfile
@@ -99,6 +100,7 @@ def prepare(
     kernel = kernel or source.kernel
     _check_kernel(kernel)
     root = lab.root(path.parent)
+    folder = lab.runs_folder(path.parent, runs)
     settings = config.settings(root)
     grace_s = float(settings["grace_s"].value) if grace_s is None else grace_s
     fills = source.language == "python"  # no other language is sure to have a translator of parameters
@@ -107,6 +109,7 @@ def prepare(
     prose = [cell["source"] for cell in source.cells if cell["cell_type"] == "markdown"]
     manifest = {
         "notebook": os.path.relpath(path, root),
+        **whereabouts(root, folder),
         "title": source.title,
         "question": outline.question(prose),
         "conclusion": outline.section(prose, "conclusion"),
@@ -129,7 +132,7 @@ def prepare(
         "source/notebook.ipynb": source.dumps(),
         "notebook.ipynb": source.dumps(),
     }
-    run = create(lab.runs_folder(path.parent, runs), source.name, manifest, files)
+    run = create(folder, source.name, manifest, files)
     return Job(str(run.path), str(path), values, kernel, source.language, timeout_s, grace_s)
 
 

@@ -146,7 +146,7 @@ def _current_page(
     if lacking:
         say(f"{os.path.relpath(path)}: not executed, {lacking}")
         return page if page.run is not None else None
-    _execute(source, root, runs, wanted, say)
+    _execute(source, runs, wanted, say)
     page = choose(source, root, runs, output, wanted.given)
     # Without a finished run, the page of the one that failed says so.
     return page if page.run is not None else replace(page, run=_newest(source, root, runs))
@@ -215,13 +215,12 @@ def stale_reasons(source: notebook.Notebook, root: Path, run: RunDir, manifest: 
     return tuple(reasons)
 
 
-def _execute(source: notebook.Notebook, root: Path, runs: Path, wanted: Wanted, say: Callable[[str], object]) -> None:
+def _execute(source: notebook.Notebook, runs: Path, wanted: Wanted, say: Callable[[str], object]) -> None:
     from labkit.workbench import execute, job, terminal
 
-    more: dict[str, Any] = {"runs": runs, "command": wanted.command, **whereabouts(root, runs)}
     progress = execute.Progress()
     with progress.stops:
-        prepared = job.prepare(source.path, wanted.given, **more)
+        prepared = job.prepare(source.path, wanted.given, runs=runs, command=wanted.command)
         with terminal.live_line(prepared.directory, progress, quiet=False):
             ended = execute.execute(prepared, progress)
     if progress.stopping:
