@@ -28,7 +28,7 @@ _HOME = {
     "fingerprint": "labkit.kernel.determinism",
     "last_run": "labkit.kernel.past",
     "layer_table": "labkit.kernel.layers",
-    "loader": "labkit.kernel.data",
+    "loader": "labkit.kernel.loading",
     "pad_collate": "labkit.kernel.data",
     "predict": "labkit.kernel.training",
     "random_flip": "labkit.kernel.augment",

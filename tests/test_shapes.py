@@ -10,7 +10,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from labkit.errors import RunProblem
-from labkit.kernel.data import batches, loader
+from labkit.kernel.data import batches
+from labkit.kernel.loading import loader
 from labkit.kernel.shapes import check_shape, check_shapes
 
 IMAGES, LABELS = torch.zeros(10, 3, 32, 32), torch.arange(10)

@@ -1,26 +1,20 @@
-"""Batches of data: from memory by slicing, from a data set by a DataLoader; debug subsets."""
+"""Batches of data that is in memory; debug subsets; collation of sequences."""
 
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import Any, overload
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from torch.utils.data import DataLoader, Dataset, Sampler, Subset
+from torch.utils.data import Dataset, Subset
 
 from labkit.errors import RunProblem
-from labkit.kernel.determinism import seed_worker
-
-
-def order(samples: int, seed: int, epoch: int) -> Tensor:
-    """Returns the order of an epoch, (samples,) int64: a pure function of the three arguments."""
-    mixed = hashlib.blake2b(f"{seed} {epoch}".encode(), digest_size=8).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(mixed, "little"))
-    return torch.randperm(samples, generator=generator)
+from labkit.kernel.determinism import fingerprint
+from labkit.kernel.position import Position, check_batch_size, differences, length, order
 
 
 def batches(
@@ -54,8 +48,7 @@ class Batches:
     """Batches of tensors in memory; a batch is a copy, so it may be changed in place.
 
     Attributes:
-        epoch: The number of the next walk, from 0; it grows when a walk begins, and may be set to repeat or
-            resume one.
+        epoch: The number of the next walk, from 0; it grows when a walk begins, and may be set to repeat one.
     """
 
     def __init__(
@@ -69,10 +62,11 @@ class Batches:
         device: torch.device | str | None,
     ) -> None:
         self.samples = _common_length(tensors)
-        _check_batch_size(batch_size)
+        check_batch_size(batch_size)
         self.tensors = tuple(tensor if device is None else tensor.to(device) for tensor in tensors)
         self.batch_size, self.shuffle, self.seed, self.drop_last = batch_size, shuffle, seed, drop_last
         self.epoch = 0
+        self.position = Position()
         if len(self) == 0:
             raise RunProblem(f"no batch: {self.samples} samples, batches of {batch_size}, drop_last={drop_last}")
 
@@ -83,92 +77,50 @@ class Batches:
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         """Begins an epoch; each item holds one (batch, ...) tensor for each of the tensors given."""
         epoch, self.epoch = self.epoch, self.epoch + 1  # iter() begins the epoch, not the first batch
-        return self._walk(epoch)
+        first = self.position.begin(epoch)
+        return self.position.counted(self._walk(epoch, first), epoch, first)
 
-    def _walk(self, epoch: int) -> Iterator[tuple[Tensor, ...]]:
+    def _walk(self, epoch: int, first: int) -> Iterator[tuple[Tensor, ...]]:
         size, tensors = self.batch_size, self.tensors
         stop = len(self) * size
         if not self.shuffle:
-            for start in range(0, stop, size):
+            for start in range(first * size, stop, size):
                 yield tuple(tensor[start : start + size].clone() for tensor in tensors)
             return
-        indices = order(self.samples, self.seed, epoch).to(tensors[0].device)  # (samples,)
-        for index in indices[:stop].split(size):
+        indices = order(self.samples, self.seed, epoch)[first * size : stop].to(tensors[0].device)
+        for index in indices.split(size) if len(indices) else ():
             yield tuple(tensor.index_select(0, index) for tensor in tensors)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the data."""
+        return fingerprint(self.tensors)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the position inside the epoch, and what the order depends on."""
+        return self.position.facts(self.epoch) | self._identity()
+
+    def _identity(self) -> dict[str, Any]:
+        return {
+            "samples": self.samples,
+            "batch_size": self.batch_size,
+            "shuffle": self.shuffle,
+            "seed": self.seed,
+            "drop_last": self.drop_last,
+            "data": self.fingerprint,
+        }
+
+    def differences(self, state: dict[str, Any]) -> list[str]:
+        """Returns in what the data and their order differ from those that a position belongs to."""
+        return differences(state, self._identity())
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from a position: the next walk begins there."""
+        self.epoch = self.position.load(state)
 
     def __repr__(self) -> str:
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in self.tensors)
         return f"{len(self)} batches of {self.batch_size} from {shapes}{', shuffled' if self.shuffle else ''}"
-
-
-class EpochOrder(Sampler[int]):
-    """A DataLoader's sampler whose order depends on the seed and the epoch's number alone.
-
-    Attributes:
-        epoch: The number of the next walk, from 0; it grows when a walk begins, and may be set to repeat or
-            resume one.
-    """
-
-    def __init__(self, samples: int, seed: int) -> None:
-        self.samples, self.seed, self.epoch = samples, seed, 0
-
-    def __len__(self) -> int:
-        return self.samples
-
-    def __iter__(self) -> Iterator[int]:
-        epoch, self.epoch = self.epoch, self.epoch + 1
-        return iter(order(self.samples, self.seed, epoch).tolist())
-
-
-def loader(
-    dataset: Dataset[Any],
-    batch_size: int,
-    *,
-    shuffle: bool,
-    seed: int,
-    workers: int = 0,
-    drop_last: bool | None = None,
-    collate: Callable[[list[Any]], Any] | None = None,
-    **settings: Any,
-) -> DataLoader[Any]:
-    """Returns a DataLoader with its own generator, seeded workers, and pinned memory where there is CUDA.
-
-    Args:
-        dataset: Offers `len()` and an item for each index.
-        batch_size: Samples in a batch.
-        shuffle: Walk through each epoch in another order, which depends on `seed` and the epoch's number
-            alone.
-        seed: Of the orders and of the workers' generators.
-        workers: Processes that load; they live as long as the loader. 0 loads in this process, which is
-            fastest for small samples. The number is part of the experiment where samples are changed at
-            random.
-        drop_last: Leave the last batch out when it is smaller. By default only where it matters: a shuffled
-            epoch whose last batch would be a single sample, which batch normalisation cannot take.
-        collate: Makes a batch of a list of samples; by default each field is stacked.
-        **settings: Any other argument of DataLoader, such as `prefetch_factor`.
-
-    Raises:
-        RunProblem: The data set has no length or is empty, or a size is below its least value.
-    """
-    _check_batch_size(batch_size)
-    samples = _length(dataset)
-    if samples == 0:
-        raise RunProblem("no batch: the data set is empty")
-    if drop_last is None:
-        drop_last = shuffle and samples > batch_size > 1 and samples % batch_size == 1
-    return DataLoader(
-        dataset,
-        batch_size=batch_size,
-        sampler=EpochOrder(samples, seed) if shuffle else None,
-        num_workers=workers,
-        drop_last=drop_last,
-        collate_fn=collate,
-        generator=torch.Generator().manual_seed(seed),
-        worker_init_fn=settings.pop("worker_init_fn", seed_worker),
-        pin_memory=settings.pop("pin_memory", torch.cuda.is_available()),
-        persistent_workers=settings.pop("persistent_workers", workers > 0),
-        **settings,
-    )
 
 
 def pad_collate(value: float = 0.0) -> Callable[[list[tuple[Tensor, Any]]], tuple[Tensor, Tensor, Tensor]]:
@@ -203,7 +155,7 @@ def debug_subset(data: Any, samples: int, seed: int = 0) -> Any:
         RunProblem: The tensors have different lengths.
     """
     tensors = isinstance(data, list | tuple)
-    size = _common_length(data) if tensors else _length(data)
+    size = _common_length(data) if tensors else length(data)
     kept = order(size, seed, 0)[:samples].sort().values  # (samples,)
     if tensors:
         return tuple(tensor[kept.to(tensor.device)] for tensor in data)
@@ -223,18 +175,6 @@ def _common_length(tensors: Sequence[Tensor]) -> int:
 
 def _listed(shapes: Sequence[tuple[int, ...]]) -> str:
     return ", ".join(map(str, shapes))
-
-
-def _length(dataset: Any) -> int:
-    try:
-        return len(dataset)
-    except TypeError:
-        raise RunProblem(f"{type(dataset).__name__} has no length; stream it with a plain DataLoader") from None
-
-
-def _check_batch_size(batch_size: int) -> None:
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise RunProblem(f"batch_size {batch_size!r} is not a whole number from 1 up")
 
 
 def _pad(samples: list[tuple[Tensor, Any]], value: float) -> tuple[Tensor, Tensor, Tensor]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from labkit.errors import RunProblem
 from labkit.kernel.archive import Archive, load
-from labkit.kernel.data import order
+from labkit.kernel.position import order
 from labkit.record import lab
 
 SPLIT_SEED = 0

@@ -75,11 +75,16 @@ def seed(seed: int, deterministic: bool = True) -> Determinism:
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < SEED_LIMIT:
         raise RunProblem(f"seed {seed!r} is not an integer from 0 to {SEED_LIMIT - 1}")
     _set_deterministic(deterministic)
+    seed_generators(seed)
+    _seeded = seed
+    return current()
+
+
+def seed_generators(seed: int) -> None:
+    """Seeds the global generators of Python, NumPy and PyTorch."""
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)  # the CPU, every CUDA device, MPS
-    _seeded = seed
-    return current()
 
 
 def current() -> Determinism:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import random
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -135,6 +136,7 @@ def _as_it_was(loader: Any) -> Iterator[None]:
     """Leaves a loader's epoch and all random generators as they were, its own ones too."""
     python, numpy = random.getstate(), np.random.get_state()
     counting = [(owner, owner.epoch) for owner in _parts(loader) if hasattr(owner, "epoch")]
+    position = copy.copy(getattr(loader, "position", None))
     own = [
         owner.generator for owner in _parts(loader) if isinstance(getattr(owner, "generator", None), torch.Generator)
     ]
@@ -147,6 +149,8 @@ def _as_it_was(loader: Any) -> Iterator[None]:
         np.random.set_state(numpy)
         for owner, epoch in counting:
             owner.epoch = epoch
+        if position is not None:
+            loader.position = position
         for generator, state in states:
             generator.set_state(state)
 
