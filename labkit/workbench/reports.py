@@ -17,6 +17,7 @@ from typing import Any
 from labkit import __version__
 from labkit.errors import FolderProblem, LabkitError, NotebookProblem
 from labkit.record import lab
+from labkit.record.allowed import shown
 from labkit.record.files import dumps, plain_json, read_json
 from labkit.record.find import every, is_of, whereabouts
 from labkit.record.page import make_stamp, page_notebook, page_stamp
@@ -203,7 +204,7 @@ def stale_reasons(source: notebook.Notebook, root: Path, run: RunDir, manifest: 
         then = manifest["parameters"].get(name)
         follows_git = name == VERSION and name not in manifest["given"]
         if then != value and not follows_git:
-            reasons.append(f"{name} was {then!r:.40}, is {value!r:.40}")
+            reasons.append(f"{name} was {shown(then)}, is {shown(value)}")
     if manifest["source_sha256"] != source.sha256:
         reasons.insert(0, "the notebook changed")
     for name, module in (read_json(run.source / "modules.json") or {}).items():
