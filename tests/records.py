@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 from hypothesis import settings
 
 from labkit.record.files import write_json
@@ -46,6 +48,15 @@ def dead_process() -> Process:
     ended = Process.of(child.pid)
     child.wait()
     return ended
+
+
+def apart(*arguments: str) -> str:
+    """Run Python in a process namespace of its own, as in a container, and return what it says."""
+    command = ["unshare", "--map-root-user", "--pid", "--fork", "--mount-proc"]
+    command = command if os.geteuid() else [command[0], *command[2:]]
+    if subprocess.run([*command, "true"], capture_output=True).returncode:
+        pytest.skip("this system gives out no process namespaces")
+    return subprocess.run([*command, sys.executable, *arguments], capture_output=True, text=True, check=True).stdout
 
 
 def lines(path: Path) -> list[dict[str, Any]]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
+from records import apart, dead_process
 
 from labkit.cli import main
 from labkit.record.files import write_json
@@ -63,3 +66,41 @@ def test_a_run_of_labkit_run_and_one_that_may_live_elsewhere_stay(tmp_path: Path
     elsewhere = scratch(tmp_path, over=False)
     write_json(elsewhere.process, {"process": Process.of(os.getpid()).facts() | {"host": "another"}})
     assert scratch_runs(tmp_path) == []
+
+
+def test_a_live_run_stays_where_its_process_cannot_be_seen(tmp_path: Path) -> None:
+    run = scratch(tmp_path, over=False)
+    run.heartbeat.touch()
+    said = apart("-m", "labkit.cli", "prune", "--scratch", "--yes", "--runs", str(tmp_path))
+    assert "0 runs by hand, 0.0 MiB removed" in said and run.path.exists()
+
+
+def test_a_run_that_was_killed_goes_when_its_heartbeat_is_cold(tmp_path: Path) -> None:
+    run = scratch(tmp_path, over=False)
+    write_json(run.process, {"process": dead_process().facts()})
+    run.heartbeat.touch()
+    assert scratch_runs(tmp_path) == []
+    os.utime(run.heartbeat, (time.time() - 90,) * 2)
+    assert [one.run for one in scratch_runs(tmp_path)] == [run]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a run of another user")
+def test_a_run_of_another_user_stays(tmp_path: Path) -> None:
+    run = scratch(tmp_path)
+    os.chown(run.path, 65534, 65534)
+    assert scratch_runs(tmp_path) == []
+
+
+def test_what_could_not_be_removed_whole_is_removed_the_next_time(tmp_path: Path) -> None:
+    run = scratch(tmp_path)
+    (left := run.path.with_name(f".{run.id}.removed")).mkdir()
+    (left / "output.log").write_bytes(b"x" * 2**20)
+    run.path.rename(left / "figures")
+    others = [run.path.with_name(".notes.removed"), tmp_path / ".x.removed"]
+    for other in others:
+        other.mkdir()
+    (run.path.parent / f".{run.id[:-6]}abcdef.removed").symlink_to(others[0])
+    said = CliRunner().invoke(main, ["prune", "--scratch", "--runs", str(tmp_path)])
+    assert f"1.0 MiB  tries/{left.name}" in said.output and "1 run by hand" in said.output
+    said = CliRunner().invoke(main, ["prune", "--scratch", "--yes", "--runs", str(tmp_path)])
+    assert said.exit_code == 0 and not left.exists() and all(other.exists() for other in others)

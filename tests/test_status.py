@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from records import dead_process, made, started
+from records import apart, dead_process, made, started
 
 from labkit.record import ENDS, STATES
 from labkit.record.files import write_json
@@ -68,6 +68,55 @@ def test_a_fresh_heartbeat_does_not_bring_a_dead_process_of_this_host_to_life(ru
     started(run, dead_process())
     beat(run, 0)
     assert status(run).state == "killed"
+
+
+STATUS_OF = """
+import sys
+from pathlib import Path
+from labkit.record.rundir import RunDir
+from labkit.record.status import status
+print(status(RunDir(Path(sys.argv[1]))))
+"""
+RUN_BY_HAND = """
+import os, sys
+from pathlib import Path
+from labkit.record.files import write_json
+from labkit.record.process import Process
+write_json(Path(sys.argv[1]), {"process": Process.of(os.getpid()).facts()})
+input()
+"""
+
+
+def test_from_a_container_that_is_younger_only_a_fresh_heartbeat_shows_life(run: RunDir):
+    started(run, ME)
+    assert "state='unknown', reason='its process" in apart("-c", STATUS_OF, str(run.path))
+    beat(run, 2)
+    assert "state='running', reason='out of sight from here'" in apart("-c", STATUS_OF, str(run.path))
+
+
+def test_a_process_in_a_container_is_known_by_the_number_that_it_has_there(run: RunDir):
+    apart("-c", "")  # skips where there is none
+    root = [] if os.geteuid() == 0 else ["--map-root-user"]
+    command = ["unshare", *root, "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, "-c", RUN_BY_HAND]
+    container = subprocess.Popen([*command, str(run.process)], stdin=subprocess.PIPE)
+    while not run.process.exists():
+        time.sleep(0.01)
+    assert status(run).state == "running"
+    container.communicate(b"\n")
+    assert status(run).state == "killed"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can hide processes from others")
+def test_a_process_that_the_system_hides_is_not_said_to_be_killed(run: RunDir):
+    started(run, ME)
+    drop = "import os; os.setgroups([]); os.setresgid(*[65534] * 3); os.setresuid(*[65534] * 3)\n"
+    code = STATUS_OF.replace("\nprint", f"\n{drop}print")
+    hide = 'mount -t proc -o hidepid=2 proc /proc || exit 9; "$@"'
+    command = ["unshare", "--mount", "sh", "-c", hide, "sh", sys.executable, "-c", code, "."]
+    done = subprocess.run(command, cwd=run.path, capture_output=True, text=True)
+    if done.returncode == 9:
+        pytest.skip("this system does not let processes be hidden")
+    assert "state='unknown', reason='its process" in done.stdout, done.stderr
 
 
 def test_a_number_taken_over_by_another_process_is_not_the_run(run: RunDir):

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from labkit.record import ENDS
 from labkit.record.files import iso, read_json
-from labkit.record.process import Process, boot_id, holders, name_of
+from labkit.record.process import Process, boot_id, children, holders, name_of, start_ticks
 from labkit.record.rundir import RunDir
 
 HEARTBEAT_S = 2.0
 FAR_S = 1e11  # three thousand years
 FRESH_S = 60.0  # a heartbeat older than this shows no life; also room for the clocks of two hosts
+ALL_PROCESSES = 0xEFFFFFFC  # the inode of the namespace that sees every process (Linux, proc_ns.h)
 
 
 @dataclass(frozen=True)
@@ -92,16 +95,72 @@ def status(run: RunDir) -> Status:
     process = Process.read(started.get("process"))
     if process is None:
         return Status("unknown", f"{run.process} does not say which process ran")
-    age_s = _heartbeat_age_s(run)
     began = _seconds(started.get("started_s"))
     so_far = time.time() - began if began is not None else None
     if not process.is_here():
-        if age_s is not None and abs(age_s) < FRESH_S:
+        if has_fresh_heartbeat(run):
             return Status("running", f"on {process.host}", so_far)
         return Status("unknown", f"it ran on {process.host}, which cannot be asked from here")
-    if process.is_alive():
+    if process.is_alive() or _lives_in_a_container(process):
         return Status("running", "", so_far)
-    return _without_record(run, process, age_s, began)
+    if _is_out_of_sight(process):
+        if has_fresh_heartbeat(run):
+            return Status("running", "out of sight from here", so_far)
+        return Status("unknown", f"its process {process.pid} cannot be seen from here")
+    return _without_record(run, process, _heartbeat_age_s(run), began)
+
+
+def has_fresh_heartbeat(run: RunDir) -> bool:
+    """Tells whether a run has lately shown life, wherever it runs; a killed one's heartbeat stays fresh for a while."""
+    age_s = _heartbeat_age_s(run)
+    return age_s is not None and abs(age_s) < FRESH_S
+
+
+def _lives_in_a_container(process: Process) -> bool:
+    """Tells whether a process lives in a namespace below this one, where it has the number that it recorded."""
+    if process.start == 0 or process.boot != boot_id():
+        return False
+    found = (pid for below in children().values() for pid in below if start_ticks(pid) == process.start)
+    return any(_innermost_number(pid) == str(process.pid) for pid in found)
+
+
+def _innermost_number(pid: int) -> str:
+    """Returns the number that a process has for itself; empty where the system does not say."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines()
+    except OSError:
+        return ""
+    return next((line.split()[-1] for line in lines if line.startswith("NSpid:")), "")
+
+
+def _is_out_of_sight(process: Process) -> bool:
+    """Tells whether a process of this host and boot may live although /proc does not show it.
+
+    That is so where it began before the first process that can be seen here, as in a container that is younger, and
+    where /proc hides the processes of other users (hidepid).
+    """
+    if process.boot != boot_id():
+        return False
+    return _is_hidden(process.pid) or (not _sees_all() and 0 < process.start < (start_ticks(1) or 0))
+
+
+def _is_hidden(pid: int) -> bool:
+    if pid <= 0 or os.access(f"/proc/{pid}/stat", os.R_OK):
+        return False
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        pass
+    return False
+
+
+def _sees_all() -> bool:
+    try:
+        return os.stat("/proc/self/ns/pid").st_ino == ALL_PROCESSES
+    except OSError:
+        return False
 
 
 def _not_started(run: RunDir) -> Status:
