@@ -149,6 +149,45 @@ def test_an_editor_settles_lines(repository: Path, monkeypatch: pytest.MonkeyPat
     assert (tmp_path / "editor.seen").read_text().startswith("<<<<<<< ours\nEPOCHS: int = 5\n=======\n")
 
 
+def test_what_is_saved_while_it_asks_stays_and_the_answers_are_known_the_next_time(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    path = merged(repository, BASE, edited(BASE, train="ours()"), edited(BASE, train="theirs()"))
+    labkit("merge", answers="s\n")
+    saved = path.read_text().replace("# Conclusion", "# Conclusion, written meanwhile")
+    (tmp_path / "saved").write_text(saved)
+    editor = tmp_path / "editor"
+    editor.write_text(f'#!/bin/sh\ncp "{tmp_path / "saved"}" "{path}"\necho "both()" >"$1"\n')
+    editor.chmod(0o755)
+    monkeypatch.setenv("VISUAL", str(editor))
+    result = labkit("merge", answers="e\n")
+    assert result.exit_code == 1 and "it was saved while you were asked" in result.output
+    assert path.read_text() == saved and not is_settled(repository)
+    again = labkit("merge")
+    assert again.exit_code == 0 and cells_of(path)["train"] == "both()"
+    blob = again.output.partition("git cat-file -p ")[2].split()[0]
+    assert git(repository, "cat-file", "-p", blob) == saved
+
+
+def test_a_notebook_that_is_settled_keeps_its_mode_and_one_for_reading_only_is_not_written(repository: Path):
+    path = merged(repository, BASE, edited(BASE, train="ours()"), edited(BASE, train="theirs()"))
+    path.chmod(0o440)
+    before = path.read_bytes()
+    result = labkit("merge", answers="o\n")
+    assert result.exit_code == 2 and f"{NAME} is read-only" in result.output and path.read_bytes() == before
+    path.chmod(0o640)
+    assert labkit("merge").exit_code == 0, "the answer is remembered"
+    assert path.stat().st_mode & 0o777 == 0o640 and cells_of(path)["train"] == "ours()"
+
+
+def test_a_file_that_is_no_notebook_is_copied_before_a_side_takes_its_place(repository: Path):
+    path = merged(repository, BASE, None, edited(BASE, train="theirs()"))
+    path.write_text("notes")
+    result = labkit("merge", "--theirs")
+    blob = result.output.partition("git cat-file -p ")[2].split()[0]
+    assert cells_of(path)["train"] == "theirs()" and git(repository, "cat-file", "-p", blob) == "notes"
+
+
 def test_a_notebook_that_was_settled_by_hand_is_left_alone(repository: Path):
     path = merged(repository, BASE, edited(BASE, train="ours()"), edited(BASE, train="theirs()"))
     by_hand = edited(BASE, train="all_of_us()")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from labkit.workbench import hygiene, lint, notebook, tidy
 from labkit.workbench.finding import Finding
 
 FOLDERS = ("notebooks", "templates")
+WRITABLE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH  # looked at as well, since root may write anything
 
 
 @dataclass(frozen=True)
@@ -80,13 +82,16 @@ def write(path: Path, data: bytes) -> None:
     """Replaces a notebook's file in one step; a link stays one, and the file's mode is kept.
 
     Raises:
-        FolderProblem: It cannot be written; it is as it was.
+        FolderProblem: It cannot be written, or is not meant to be; it is as it was.
     """
     target = path.resolve()
     try:
-        mode = stat.S_IMODE(target.stat().st_mode)
+        mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else None
+        if mode is not None and not (mode & WRITABLE and os.access(target, os.W_OK)):
+            raise FolderProblem(f"{path} is read-only; chmod u+w {shlex.quote(str(path))} lets it be written")
         write_atomic(target, data)
-        target.chmod(mode)
+        if mode is not None:
+            target.chmod(mode)
     except OSError as error:
         raise FolderProblem(f"{path} cannot be written: {error.strerror or error}") from error
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from labkit.errors import NotebookProblem
-from labkit.record.files import read_json, write_atomic, write_json
+from labkit.record.files import read_json, write_json
+from labkit.workbench import check
 from labkit.workbench.cellmerge import flaws, merge, readable
 from labkit.workbench.clean import dumps
 from labkit.workbench.conflicts import Answer, Conflict, Merged, holds_marks, is_answer, resolved
@@ -106,7 +107,8 @@ def _parsed(data: bytes) -> Content | None:
 def settle(notebook: Conflicted, ask: Ask, *, anew: bool = False) -> Outcome:
     """Merges a conflicted notebook, asks what nobody else can decide, and gives git the result once all is decided.
 
-    The file is a valid notebook in any case. What was decided is remembered while something is left.
+    The file is a valid notebook in any case. What was decided is remembered while something is left. What somebody saves
+    while the questions are asked stays as it is.
 
     Args:
         notebook: The notebook.
@@ -115,12 +117,13 @@ def settle(notebook: Conflicted, ask: Ask, *, anew: bool = False) -> Outcome:
 
     Raises:
         NotebookProblem: A side is no notebook.
+        FolderProblem: The file cannot be written; what was decided is remembered.
     """
     if None in notebook.versions[1:]:
         return _keep_or_delete(notebook, ask)
     base, ours, theirs = _versions(notebook)
     memory = _Memory(notebook)
-    before = notebook.file.read_bytes() if notebook.file.is_file() else b""
+    before = _present(notebook)
     started = merge(base, ours, theirs, memory.order)
     as_left = [dumps(resolved(started, answers)) for answers in ({}, memory.answers)]
     if not anew and _is_settled_by_hand(before, [*as_left, *(dumps(side) for side in (base, ours, theirs) if side)]):
@@ -131,14 +134,20 @@ def settle(notebook: Conflicted, ask: Ask, *, anew: bool = False) -> Outcome:
     open_ones = [conflict for conflict in merged.conflicts if not is_answer(conflict, answers.get(conflict.key))]
     left = [f"{conflict.cell or 'the notebook'}: {conflict.about}" for conflict in open_ones]
     left = left or flaws(made, ours, theirs)
+    memory.keep(answers)
+    if _present(notebook) != before:
+        return Outcome(0, ("it was saved while you were asked, and stays as it is; labkit merge knows your answers",))
     notes = [*merged.notes, *_kept_copy(notebook, before, [*as_left, dumps(made)])]
-    write_atomic(notebook.file, dumps(made))
-    if left:
-        memory.keep(answers)
-    else:
+    check.write(notebook.file, dumps(made))
+    if not left:
         git(notebook.root, "--literal-pathspecs", "add", "--", notebook.path)
         memory.keep({})
     return Outcome(len(started.conflicts) - len(open_ones), tuple(left), tuple(notes))
+
+
+def _present(notebook: Conflicted) -> bytes:
+    """Returns what lies in the file now; nothing where there is none."""
+    return notebook.file.read_bytes() if notebook.file.is_file() else b""
 
 
 def _versions(notebook: Conflicted) -> tuple[Content | None, Content, Content]:
@@ -213,16 +222,17 @@ def _keep_or_delete(notebook: Conflicted, ask: Ask) -> Outcome:
     given = ask(notebook.path, Conflict("file", "", about, texts["ours"], texts["theirs"]), 1, 1)
     if given is None:
         return Outcome(0, (about,))
-    before = notebook.file.read_bytes() if notebook.file.is_file() else b""
+    before, blob = _present(notebook), git(notebook.root, "cat-file", "blob", ours or theirs or "")
     if given.take == lacks:
-        blob = git(notebook.root, "cat-file", "blob", ours or theirs or "")
         notes = _kept_copy(notebook, before, [blob])
         git(notebook.root, "--literal-pathspecs", "rm", "-q", "-f", "--", notebook.path)
         return Outcome(1, (), tuple(notes))
+    notes = []
     if _parsed(before) is None:
-        write_atomic(notebook.file, git(notebook.root, "cat-file", "blob", ours or theirs or ""))
+        notes = _kept_copy(notebook, before, [blob])
+        check.write(notebook.file, blob)
     git(notebook.root, "--literal-pathspecs", "add", "--", notebook.path)
-    return Outcome(1)
+    return Outcome(1, (), tuple(notes))
 
 
 class _Memory:
