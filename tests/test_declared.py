@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from records import quick
 
-from labkit.record.declared import Parameter, declared
+from labkit.record.declared import Parameter, computed, declared
 
 
 def names(source: str) -> list[str]:
@@ -63,6 +64,83 @@ def test_a_repeated_name_counts_by_its_last_line():
 
 def test_names_inside_functions_and_branches_are_no_parameters():
     assert names("def f():\n    A = 1\nif True:\n    B = 2\nclass C:\n    D = 3\n") == []
+
+
+CHANGES = {  # what follows `EPOCHS: int = 20` and `LAYERS = [1, 2]`, and the name whose value it may change
+    "if DEBUG:\n    EPOCHS = 2": "EPOCHS",
+    "for EPOCHS in range(3):\n    pass": "EPOCHS",
+    "while DEBUG:\n    EPOCHS -= 1\n    break": "EPOCHS",
+    "with open('x') as EPOCHS:\n    pass": "EPOCHS",
+    "try:\n    pass\nexcept OSError as EPOCHS:\n    pass": "EPOCHS",
+    "match LAYERS:\n    case [EPOCHS, *_]:\n        pass": "EPOCHS",
+    "del EPOCHS": "EPOCHS",
+    "import numpy.linalg as EPOCHS": "EPOCHS",
+    "from math import e as EPOCHS": "EPOCHS",
+    "from math import *": "EPOCHS",
+    "def EPOCHS(): pass": "EPOCHS",
+    "class EPOCHS: pass": "EPOCHS",
+    "def longer():\n    global EPOCHS\n    EPOCHS += 1": "EPOCHS",
+    "STEPS = (EPOCHS := 3) * 2": "EPOCHS",
+    "STEPS = [EPOCHS := step for step in range(3)]": "EPOCHS",
+    "EPOCHS = EPOCHS * 2": "EPOCHS",
+    "EPOCHS, EPOCHS = 1, max(2, 3)": "EPOCHS",
+    "EPOCHS, STEPS, *_ = *[], 1, 2": "EPOCHS",
+    "LAYERS[0] = 3": "LAYERS",
+    "LAYERS += [3]": "LAYERS",
+    "if DEBUG:\n    LAYERS.append(3)": "LAYERS",
+    "del LAYERS[1:]": "LAYERS",
+}
+
+
+@pytest.mark.parametrize("code", CHANGES)
+def test_a_name_that_something_else_may_change_is_computed_and_no_parameter(code: str):
+    source = f"EPOCHS: int = 20\nLAYERS = [1, 2]\n{code}\n"
+    name = CHANGES[code]
+    assert name not in names(source)
+    assert 3 <= computed(source)[name] <= source.count("\n")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "def train():\n    EPOCHS = 3\n    return EPOCHS",
+        "class Settings:\n    EPOCHS = 3",
+        "STEPS = [EPOCHS for EPOCHS in range(3)]",
+        "STEPS = (lambda EPOCHS: EPOCHS)(3)",
+        "STEPS = EPOCHS * LAYERS[0]",
+        "print(EPOCHS, LAYERS.index(1))",
+        "EPOCHS: int",
+        "EPOCHS = 20",
+        "await lab(EPOCHS)",
+    ],
+)
+def test_what_only_reads_a_name_or_has_one_of_its_own_leaves_the_parameter(code: str):
+    source = f"EPOCHS: int = 20\nLAYERS = [1, 2]\n{code}\n"
+    assert {"EPOCHS", "LAYERS"} <= set(names(source))
+    assert not {"EPOCHS", "LAYERS"} & set(computed(source))
+
+
+def test_a_plain_value_after_all_changes_declares_again():
+    source = "EPOCHS = 1\nfor EPOCHS in range(3):\n    pass\nEPOCHS: int = 5  # passes\n"
+    assert declared(source) == [Parameter("EPOCHS", "int", 5, "passes", 4)]
+    assert computed(source) == {}
+
+
+@quick
+@given(st.lists(st.sampled_from([*CHANGES, "EPOCHS: int = 7", "LAYERS = [5]", "DEBUG = True", "DEBUG = False"])))
+def test_a_declared_value_is_the_one_that_python_gives_the_name(statements: list[str]):
+    source = "\n".join(["EPOCHS = 20", "LAYERS = [1, 2]", "DEBUG = False", *statements])
+    namespace: dict[str, object] = {"open": open_nothing}
+    try:
+        exec(source, namespace)
+    except (NameError, TypeError, IndexError, AttributeError, ImportError):
+        return  # a kernel stops there as well
+    for parameter in declared(source):
+        assert namespace[parameter.name] == parameter.default, source
+
+
+def open_nothing(name: str) -> nullcontext[int]:
+    return nullcontext(1)
 
 
 def test_nothing_of_the_cell_is_executed(tmp_path: Path):

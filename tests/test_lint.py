@@ -137,6 +137,22 @@ STRUCTURE = {
         replaced("parameters", "HIDDEN: int = 32", "HIDDEN: int = 2 * BATCH_SIZE"),
         "cell 2 (parameters), line 4: HIDDEN is computed, so no one can set it; move it to a later cell",
     ),
+    "changed below its line": (
+        replaced("parameters", "EPOCHS: int = 20", "DEBUG = False\nEPOCHS: int = 20\nif DEBUG:\n    EPOCHS = 2\n#"),
+        "line 2: EPOCHS is changed in line 4, so no one can set it; move that line to a later cell",
+    ),
+    "a block": (
+        replaced("parameters", "EPOCHS: int = 20", "EPOCHS: int = 20\nfor BATCH_SIZE in (1, 2):\n    pass\n#"),
+        "cell 2 (parameters), line 2: `for BATCH_SIZE in (1, 2):` declares no parameter; move it to a later cell",
+    ),
+    "very long": (
+        replaced("parameters", "EPOCHS: int = 20", f"EPOCHS: int = 20\n{'1 + ' * 900}1\n#"),
+        f"cell 2 (parameters), line 2: `{('1 + ' * 15)}` declares no parameter; move it to a later cell",
+    ),
+    "a number of thousands of digits": (
+        replaced("parameters", "EPOCHS: int = 20", f"EPOCHS = 0x{'f' * 4000}"),
+        "cell 2 (parameters), line 1: EPOCHS has no type; write `EPOCHS: int = an integer of very many digits`",
+    ),
     "not a declaration": (
         replaced("parameters", "EPOCHS: int", "import os\nEPOCHS: int"),
         "cell 2 (parameters), line 1: `import os` declares no parameter; move it to a later cell",
@@ -170,6 +186,17 @@ def test_a_break_of_the_contract_is_named_with_its_cell_and_with_what_to_write(c
     change(content)
     found = told(content)
     assert any(expected in line for line in found), found
+
+
+def test_a_required_parameter_that_is_changed_below_its_line_is_not_said_to_be_missing(content: Content):
+    rewrite(content, "parameters", "TEST: bool = True", "TEST: bool = False\nTEST |= True")
+    assert [line for line in told(content) if "declares no TEST" in line] == []
+
+
+def test_a_deep_expression_in_the_cell_that_starts_the_run_is_looked_at(content: Content):
+    deep = f"labkit{'.start' * 900}()\nx = {'-' * 900}1"
+    rewrite(content, "start", "run = labkit.start()", f"run = labkit.start()\n{deep}")
+    assert told(content) == []
 
 
 def test_all_problems_are_named_at_once_in_the_order_of_the_cells(content: Content):

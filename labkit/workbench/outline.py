@@ -127,8 +127,15 @@ def starts(cell: Cell) -> bool:
     if cell["cell_type"] != "code" or "start" not in source(cell):
         return False
     parsed = tree(source(cell))
-    calls = (node.func for node in ast.walk(parsed) if isinstance(node, ast.Call)) if parsed else ()
-    return any(ast.unparse(call) == "labkit.start" for call in calls if isinstance(call, ast.Attribute))
+    return any(is_start(node.func) for node in ast.walk(parsed) if isinstance(node, ast.Call)) if parsed else False
+
+
+def is_start(function: ast.expr) -> bool:
+    """Tells whether what is called is `labkit.start`."""
+    match function:
+        case ast.Attribute(ast.Name("labkit"), "start"):
+            return True
+    return False
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from labkit.record.allowed import allowed, shown
-from labkit.record.declared import Parameter, declared
-from labkit.record.secret import is_secret_default
+from labkit.record.declared import Parameter, computed, declared
+from labkit.record.secret import is_secret_default, masked
 from labkit.workbench import outline
 from labkit.workbench.finding import Finding
 from labkit.workbench.outline import Cell
@@ -94,17 +95,18 @@ def _goal(cells: Sequence[Cell]) -> tuple[int, str]:
 def _declarations(source: str, at: tuple[int, str]) -> Iterator[Finding]:
     try:
         body, parameters = ast.parse(source).body, {parameter.name: parameter for parameter in declared(source)}
+        cell = _Declared(source, parameters, computed(source), at)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = getattr(error, "lineno", None) or 0
         yield Finding(f"the parameters cell is not plain Python: {_said(error)}", f"write {FORM} a line", *at, line)
         return
     for statement in body:
-        yield from _statement(statement, parameters, at)
+        yield from _statement(statement, cell)
     for name, line in outline.REQUIRED.items():
         wanted = line.split(" = ")[0]
-        if name not in parameters:
+        if name not in parameters and name not in cell.computed:
             yield Finding(f"the parameters cell declares no {name}", f"add `{line}`", *at)
-        elif parameters[name].type and f"{name}: {parameters[name].type}" != wanted:
+        elif name in parameters and parameters[name].type and f"{name}: {parameters[name].type}" != wanted:
             problem = f"{name} is declared as {parameters[name].type}"
             yield Finding(problem, f"write `{wanted} = …`", *at, parameters[name].line)
 
@@ -113,9 +115,19 @@ def _said(error: BaseException) -> str:
     return error.msg if isinstance(error, SyntaxError) else str(error) or type(error).__name__
 
 
-def _statement(statement: ast.stmt, parameters: dict[str, Parameter], at: tuple[int, str]) -> Iterator[Finding]:
+@dataclass(frozen=True)
+class _Declared:
+    """A parameters cell: its source, what it declares, the lines of what it computes, and where it stands."""
+
+    source: str
+    parameters: dict[str, Parameter]
+    computed: dict[str, int]
+    at: tuple[int, str]
+
+
+def _statement(statement: ast.stmt, cell: _Declared) -> Iterator[Finding]:
     """Yields what keeps one statement from being a declaration."""
-    line = statement.lineno
+    line, at = statement.lineno, cell.at
     match statement:
         case ast.ImportFrom("typing", [ast.alias("Literal", None)]):
             return
@@ -125,12 +137,16 @@ def _statement(statement: ast.stmt, parameters: dict[str, Parameter], at: tuple[
             yield Finding("one statement gives values to several names", f"write {FORM} a line", *at, line)
             return
         case _:
-            problem = f"`{ast.unparse(statement).splitlines()[0]:.60}` declares no parameter"
+            written = (ast.get_source_segment(cell.source, statement) or "").partition("\n")[0]
+            problem = f"`{masked(written):.60}` declares no parameter"
             yield Finding(problem, "move it to a later cell", *at, line)
             return
-    parameter = parameters.get(name)
+    parameter = cell.parameters.get(name)
     if parameter is None:
-        yield Finding(f"{name} is computed, so no one can set it", "move it to a later cell", *at, line)
+        changed = cell.computed.get(name, line)
+        here = line <= changed <= (statement.end_lineno or line)
+        problem = f"{name} is {'computed' if here else f'changed in line {changed}'}, so no one can set it"
+        yield Finding(problem, f"move {'it' if here else 'that line'} to a later cell", *at, line)
         return
     if parameter.line == line:  # a repeated name is judged by its last line
         yield from _declaration(parameter, at)
@@ -146,7 +162,7 @@ def _declaration(parameter: Parameter, at: tuple[int, str]) -> Iterator[Finding]
         yield Finding(f"the parameter {name} is not in upper case", f"write {name.upper()}", *at, line)
     if not parameter.type:
         kind = type(parameter.default).__name__
-        yield Finding(f"{name} has no type", f"write `{name}: {kind} = {parameter.default!r:.40}`", *at, line)
+        yield Finding(f"{name} has no type", f"write `{name}: {kind} = {shown(parameter.default):.40}`", *at, line)
     if not parameter.help:
         yield Finding(f"{name} has no comment", f"say behind it what it means, in which unit: {FORM}", *at, line)
     try:
@@ -167,9 +183,16 @@ def _start(cells: Sequence[Cell]) -> Iterator[Finding]:
     if tagged and index <= tagged[0]:
         yield Finding("`labkit.start()` is called before the parameters have their values", advice, *at)
     parsed = outline.tree(outline.source(cells[index]))
-    statements = parsed.body if parsed else []
-    if not any(ast.unparse(statement) == "run = labkit.start()" for statement in statements):
+    if not any(map(_names_run, parsed.body if parsed else [])):
         yield Finding("what `labkit.start()` returns is not called `run`", "write `run = labkit.start()`", *at)
+
+
+def _names_run(statement: ast.stmt) -> bool:
+    """Tells whether a statement is `run = labkit.start()`."""
+    match statement:
+        case ast.Assign([ast.Name("run")], ast.Call(call, [], [])):
+            return outline.is_start(call)
+    return False
 
 
 def _word_ids(cells: Sequence[Cell]) -> Iterator[Finding]:
