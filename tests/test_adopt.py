@@ -50,6 +50,12 @@ def code(content: Content) -> list[str]:
     return [outline.source(cell) for cell in content["cells"] if cell["cell_type"] == "code"]
 
 
+def test_a_heading_in_a_block_of_code_is_none_of_a_section():
+    made = adopted(book("# Title\n\n```bash\n# Data\nmake data\n```", ">import torch", ">plt.plot(losses)"))
+    assert shown(made.content)[:2] == ["# Title", "## Goal"]
+    assert any(line.startswith("where the section Data begins") for line in made.undecided), made.undecided
+
+
 def test_a_tutorial_gets_sections_where_its_headings_and_its_code_say():
     made = adopted(book(*TUTORIAL))
     assert shown(made.content) == [

@@ -47,6 +47,11 @@ def told(content: Content, **options: bool) -> list[str]:
     return [str(finding) for finding in lint.findings(content, **options)]
 
 
+def assert_told(content: Content, expected: str) -> None:
+    found = told(content)
+    assert any(expected in line for line in found), found
+
+
 def labkit(*arguments: object) -> tuple[int, str]:
     done = CliRunner().invoke(main, [str(argument) for argument in arguments])
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
@@ -184,8 +189,7 @@ STRUCTURE = {
 def test_a_break_of_the_contract_is_named_with_its_cell_and_with_what_to_write(content: Content, case: str):
     change, expected = STRUCTURE[case]
     change(content)
-    found = told(content)
-    assert any(expected in line for line in found), found
+    assert_told(content, expected)
 
 
 def test_a_required_parameter_that_is_changed_below_its_line_is_not_said_to_be_missing(content: Content):
@@ -240,7 +244,7 @@ def test_a_notebook_that_does_not_use_labkit_hears_of_structure_in_one_line():
 )
 def test_an_id_is_one_word_that_says_the_section(content: Content, identity: str, new: str, expected: str):
     content["cells"][at(content, identity)]["id"] = new
-    assert any(expected in line for line in told(content)), told(content)
+    assert_told(content, expected)
 
 
 def test_ids_get_their_words_back_and_good_ones_stay(content: Content):
@@ -283,6 +287,7 @@ def test_a_notebook_of_the_older_format_gets_ids(content: Content):
             "line 2: `%debug` waits for an answer that no run gives; remove the line",
         ),
         ("model-define", "    breakpoint()", "line 1: `breakpoint()` waits"),
+        ("model-define", "x = 1\n  if x: pdb.set_trace()  ", "line 2: `if x: pdb.set_trace()` waits"),
         ("data-load", 'x = load("/home/ada/x.csv")', "line 1: `/home/ada` is a folder of one machine; write a path"),
         ("data", "## Data\n\nin /Users/ada/data", "line 3: `/Users/ada` is a folder of one machine"),
         ("data-load", 'x = r"C:\\Users\\ada\\x.csv"', "`C:\\Users\\ada` is a folder of one machine"),
@@ -291,7 +296,7 @@ def test_a_notebook_of_the_older_format_gets_ids(content: Content):
 )
 def test_what_was_left_over_is_named_with_its_line(content: Content, identity: str, text: str, expected: str):
     content["cells"][at(content, identity)]["source"] = text
-    assert any(expected in line for line in told(content)), told(content)
+    assert_told(content, expected)
 
 
 def test_addresses_and_relative_paths_are_no_folders_of_a_machine(content: Content):

@@ -250,7 +250,10 @@ def _has_heading(cell: Cell, name: str) -> bool:
     if cell["cell_type"] != "markdown":
         return False
     words = rf"(?i)[\d.\s:)]*(?:(?:the|our|load\w*|defin\w*|build\w*|creat\w*|import\w*) ){{0,3}}(?:{NAMES[name]})\b.*"
-    return any(re.fullmatch(words, found[2].strip()) for found in outline.HEADING.finditer(outline.source(cell)))
+    return any(
+        re.fullmatch(words, found[2].strip())
+        for found in outline.HEADING.finditer(outline.unfenced(outline.source(cell)))
+    )
 
 
 def _has_code(cell: Cell, name: str) -> bool:

@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from labkit.workbench.outline import PARAMETERS, tags
+
 Cell = dict[str, Any]
 Cells = dict[str, Cell]  # by key, in the notebook's order; the same key is the same cell in all versions
 
@@ -62,12 +64,6 @@ def fresh(identity: str, taken: set[str]) -> str:
     return next(name for number in range(2, len(taken) + 3) if (name := f"{stem}-{number}") not in taken)
 
 
-def tags(cell: Cell) -> list[str]:
-    """Returns a cell's tags."""
-    found = cell["metadata"].get("tags")
-    return [tag for tag in found if isinstance(tag, str)] if isinstance(found, list) else []
-
-
 def _own_keys(cells: list[Cell], side: str) -> list[str]:
     keys: list[str] = []
     for number, cell in enumerate(cells):
@@ -100,7 +96,7 @@ def _similar(cells: list[Cell], others: list[Cell]) -> list[tuple[int, int]]:
 
 def _related(first: Cell, second: Cell) -> bool:
     """Tells whether two cells added under one id are one: they have a line in common or the tag, or one is empty."""
-    if "parameters" in tags(first) and "parameters" in tags(second):
+    if all(PARAMETERS in tags(cell) for cell in (first, second)):
         return True
     lines, others = ({line.strip() for line in cell["source"].split("\n")} - {""} for cell in (first, second))
     return first["cell_type"] == second["cell_type"] and (not lines or not others or bool(lines & others))

@@ -10,9 +10,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from labkit.workbench.align import Aligned, Cell, align, fresh, tags, woven
+from labkit.workbench.align import Aligned, Cell, align, fresh, woven
 from labkit.workbench.clean import cleaned
 from labkit.workbench.conflicts import Choice, Conflict, Either, Joined, Merged, Take, differing, shown
+from labkit.workbench.outline import PARAMETERS, tags
 from labkit.workbench.threeway import ABSENT, Disagreement, Hunk, blocks, merge_text, merge_values
 
 MINOR = 5  # of the format; cells have ids from here on
@@ -104,7 +105,7 @@ def _changed(key: str, old: Cell | None, our: Cell, their: Cell, taken: set[str]
     rest = merge_values(_rest(old), _rest(our), _rest(their))
     if isinstance(rest.get("id"), Disagreement):
         rest["id"] = our["id"]
-    is_parameters = "parameters" in tags(our) + tags(their)
+    is_parameters = PARAMETERS in tags(our) + tags(their)
     pieces = merge_text(old["source"] if old else None, our["source"], their["source"], by_line=is_parameters)
     lines: list[str | Choice] = []
     for piece in pieces:
@@ -175,7 +176,7 @@ def _whole(cell: Cell) -> Joined:
 def _either(key: str, about: str, ours: tuple[Cell, ...], theirs: tuple[Cell, ...]) -> Either:
     name = _name(next(iter(ours + theirs)))
     choices: tuple[Take, ...] = ("ours", "theirs", "both")
-    if all(any("parameters" in tags(cell) for cell in side) for side in (ours, theirs)):
+    if all(any(PARAMETERS in tags(cell) for cell in side) for side in (ours, theirs)):
         choices = ("ours", "theirs")  # a notebook has one cell of parameters
     is_one = len(ours) == len(theirs) == 1 and ours[0]["cell_type"] == theirs[0]["cell_type"]
     suffix = (".py" if ours[0]["cell_type"] == "code" else ".md") if is_one else ""
@@ -200,7 +201,7 @@ def flaws(notebook: dict[str, Any], *sides: dict[str, Any]) -> list[str]:
         notebook: The notebook.
         sides: What it was merged from; what is wrong there already is not the merge's doing.
     """
-    tagged = [cell for cell in notebook["cells"] if "parameters" in tags(cell) and cell["cell_type"] == "code"]
+    tagged = [cell for cell in notebook["cells"] if PARAMETERS in tags(cell) and cell["cell_type"] == "code"]
     declared = [name for cell in tagged for name in DECLARED.findall("".join(cell["source"]))]
     twice = sorted({name for name in declared if declared.count(name) > 1})
     found = [f"the cell `parameters` gives {name} twice; keep one of the lines" for name in twice]

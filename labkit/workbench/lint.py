@@ -22,10 +22,10 @@ from labkit.workbench.hygiene import Content
 from labkit.workbench.notebook import CONFLICT, CONFLICT_ADVICE
 
 VALID_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-STOPS = re.compile(r"^[ \t]*(%%?debug\b.*|%pdb\b.*|breakpoint\(\)|.*\bpdb\.set_trace\(\))[ \t]*$", re.MULTILINE)
+STOPS = re.compile(r"^[ \t]*+(%%?debug\b.*|%pdb\b.*|breakpoint\(\)|.*\bpdb\.set_trace\(\))[ \t]*$", re.MULTILINE)
 HOME = re.compile(r"(?<![\w.:/~-])(/(?:home|Users)/[^/\s\"'`<>|:]+|/root(?=/))|\b[A-Za-z]:\\+Users\\+[^\\\s\"'`]+")
 MINOR = 5  # the first minor version of format 4 whose cells have ids
-TITLE_TO_COME = re.compile(r"\bTODO title\b", re.IGNORECASE)  # a template's {title} is filled by whoever uses it
+TITLE_TO_WRITE = re.compile(r"\bTODO title\b", re.IGNORECASE)  # a template's {title} is filled by whoever uses it
 LONGEST_FORMAT = 5  # errors of the format that are listed
 
 
@@ -154,7 +154,7 @@ def _leftovers(cells: list[dict[str, Any]]) -> Iterator[Finding]:
         for found in FORM.finditer(source):
             problem, advice = "the line holds what looks like a secret", "read it from the environment: os.environ"
             yield Finding(problem, advice, *at, _line(source, found))
-        if cell["cell_type"] == "markdown" and (unwritten := TITLE_TO_COME.search(source)):
+        if cell["cell_type"] == "markdown" and (unwritten := TITLE_TO_WRITE.search(source)):
             problem = "the title is still to be written"
             yield Finding(problem, "say what was tried, in a line", *at, _line(source, unwritten), note=True)
 

@@ -19,7 +19,7 @@ from labkit.workbench import outline
 
 LIMIT_BYTES = 100 * 2**20
 # As git leaves them in a file, and as labkit and nbdime leave them in a cell.
-CONFLICT = re.compile(rb'^(<{7} |={7}$|>{7} |\s*"(<{7} (ours|local)|labkit_conflict"))', re.MULTILINE)
+CONFLICT = re.compile(rb'^(<{7} |={7}$|>{7} |[ \t]*+"(<{7} (ours|local)|labkit_conflict"))', re.MULTILINE)
 CONFLICT_ADVICE = "labkit merge leads through"
 
 
@@ -101,11 +101,7 @@ class Notebook:
         Raises:
             NotebookProblem: More than one cell is tagged, or the cell is not Python.
         """
-        tagged = [
-            (number, cell)
-            for number, cell in enumerate(self.cells, 1)
-            if cell["cell_type"] == "code" and "parameters" in _tags(cell)
-        ]
+        tagged = [(number, cell) for number, cell in enumerate(self.cells, 1) if outline.is_parameters(cell)]
         if len(tagged) > 1:
             numbers = ", ".join(str(number) for number, _ in tagged)
             raise NotebookProblem(
@@ -125,11 +121,6 @@ class Notebook:
     def dumps(self) -> bytes:
         """Returns the notebook as a file's content."""
         return orjson.dumps(self.content, option=orjson.OPT_INDENT_2) + b"\n"
-
-
-def _tags(cell: dict[str, Any]) -> list[str]:
-    tags = cell["metadata"].get("tags")
-    return [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
 
 
 def read(path: Path) -> Notebook:

@@ -24,24 +24,43 @@ Cell = dict[str, Any]
 WORD_ID = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 USES_LABKIT = re.compile(r"^[ \t]*(import|from)[ \t]+labkit\b", re.MULTILINE)
 MAGIC = re.compile(r"^[ \t]*[%!?].*$", re.MULTILINE)
-TITLE_TO_COME = re.compile(r"TODO title|\{title\}", re.IGNORECASE)
-HEADING = re.compile(r"^ {0,3}(#{1,6})[ \t]+(\S.*)$", re.MULTILINE)
-UNDERLINED = re.compile(r"\A\s*([^\n#>*-][^\n]*)\n=+[ \t]*$", re.MULTILINE)
-NEXT_STEPS = re.compile(r"^ {0,3}(?:#{1,6}[ \t]+|\*\*)[ \t]*next steps\b[^\n]*$", re.MULTILINE | re.IGNORECASE)
+UNWRITTEN = re.compile(r"TODO title|\{title\}", re.IGNORECASE)  # what a template begins with in place of a title
+# A part that only takes spaces gives none back (`*+`): else a line of thousands of spaces costs their square.
+HEADING = re.compile(r"^ {0,3}(#{1,6})[ \t]++(\S.*)$", re.MULTILINE)
+UNDERLINED = re.compile(r"\A\s*+([^\n#>*-][^\n]*)\n=+[ \t]*$", re.MULTILINE)
+NEXT_STEPS = re.compile(r"^ {0,3}(?:#{1,6}[ \t]|\*\*)[ \t]*+next steps\b[^\n]*$", re.MULTILINE | re.IGNORECASE)
+FENCE = re.compile(r" {0,3}(?:(?:[-*+]|\d{1,9}[.)])[ \t]+)?(`{3,}(?=[^`]*\Z)|~{3,})(.*)")  # in a list as well
 SECTION_LENGTH = 4000  # characters of a section that are looked at
 
 
 def title(sources: Iterable[str]) -> str:
     """Returns the first heading in the Markdown cells of a notebook; empty where none, or none yet, is written."""
-    for source in sources:
+    for source in map(unfenced, sources):
         found = HEADING.search(source)
         underlined = UNDERLINED.search(source)
         if underlined and not (found and found.start() < underlined.start()):
             return underlined[1].strip()
         if found:
             text = _plain(found[2])
-            return "" if TITLE_TO_COME.match(text) else text
+            return "" if UNWRITTEN.match(text) else text
     return ""
+
+
+def unfenced(source: str) -> str:
+    """Returns Markdown with spaces in place of its fenced blocks of code, so that all else stays where it is."""
+    if "```" not in source and "~~~" not in source:
+        return source
+    lines, fence = [], ""
+    for line in source.split("\n"):
+        found = FENCE.match(line)
+        mark, rest = (found[1], found[2]) if found else ("", "")
+        was_fenced = bool(fence)
+        if not fence:
+            fence = mark
+        elif mark.startswith(fence) and not rest.strip():
+            fence = ""
+        lines.append(" " * len(line) if was_fenced or fence else line)
+    return "\n".join(lines)
 
 
 def _plain(heading: str) -> str:
@@ -56,8 +75,8 @@ def _plain(heading: str) -> str:
 def without_title(source: str, title: str) -> str:
     """Returns the Markdown of a cell without the title that it begins with."""
     for pattern, group in ((UNDERLINED, 1), (HEADING, 2)):
-        found = pattern.search(source)
-        is_first = found is not None and not source[: found.start()].strip()
+        found = pattern.search(unfenced(source))
+        is_first = found is not None and not source[: found.start(1)].strip()
         if found and is_first and _plain(found[group]) == title and (group == 1 or found[1] == "#"):
             return source[found.end() :]
     return source
@@ -66,12 +85,16 @@ def without_title(source: str, title: str) -> str:
 def section(sources: Iterable[str], name: str) -> str:
     """Returns the Markdown below the heading that names a section, up to the next heading in the same cell."""
     for source in sources:
-        for found in HEADING.finditer(source):
-            if re.fullmatch(rf"[\d.\s]*{name}\b.{{0,40}}", _plain(found[2]), re.IGNORECASE):
-                rest = source[found.end() :]
-                following = HEADING.search(rest)
-                return (rest[: following.start()] if following else rest).strip()[:SECTION_LENGTH]
+        for found in HEADING.finditer(unfenced(source)):
+            if re.fullmatch(rf"[\d.\s]*{name}(?![\w-]).{{0,40}}", _plain(found[2]), re.IGNORECASE):
+                return _below(source, found)
     return ""
+
+
+def _below(source: str, heading: re.Match[str]) -> str:
+    """Returns the Markdown from the end of a heading to the next one."""
+    following = HEADING.search(unfenced(source), heading.end())
+    return source[heading.end() : following.start() if following else None].strip()[:SECTION_LENGTH]
 
 
 def question(sources: Iterable[str]) -> str:
@@ -82,11 +105,8 @@ def question(sources: Iterable[str]) -> str:
 def next_steps(sources: Iterable[str]) -> str:
     """Returns what stands below `Next steps`, a heading or a bold line, in Markdown."""
     for text in sources:
-        found = NEXT_STEPS.search(text)
-        if found:
-            rest = text[found.end() :]
-            following = HEADING.search(rest)
-            return (rest[: following.start()] if following else rest).strip()[:SECTION_LENGTH]
+        if found := NEXT_STEPS.search(unfenced(text)):
+            return _below(text, found)
     return ""
 
 
@@ -98,7 +118,8 @@ def source(cell: Cell) -> str:
 
 def tags(cell: Cell) -> list[str]:
     """Returns the tags of a cell."""
-    found = (cell.get("metadata") or {}).get("tags")
+    metadata = cell.get("metadata")
+    found = metadata.get("tags") if isinstance(metadata, dict) else None
     return [tag for tag in found if isinstance(tag, str)] if isinstance(found, list) else []
 
 
@@ -164,7 +185,7 @@ def headings(cells: Sequence[Cell]) -> list[Heading]:
     """Returns the headings that name a section, in their order, also those of another level or case, or numbered."""
     found = []
     for index, cell in enumerate(cells):
-        text = source(cell) if cell["cell_type"] == "markdown" else ""
+        text = unfenced(source(cell)) if cell["cell_type"] == "markdown" else ""
         for match in HEADING.finditer(text):
             name = re.sub(r"^[\d.\s]*", "", _plain(match[2])).rstrip(" :.").capitalize()
             if name in SECTIONS:
