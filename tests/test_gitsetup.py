@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nbformat
@@ -13,6 +16,7 @@ import pytest
 from nbformat.v4 import new_output
 from repositories import NAME, Book, after, book, cells_of, commit, diverged, edited, git, labkit, make_repository, put
 
+from labkit.errors import WorkFailed
 from labkit.workbench import gitdiff, gitsetup, saved
 from labkit.workbench.clean import dumps
 
@@ -108,6 +112,66 @@ def test_a_save_stages_nothing_and_unstages_nothing(clone: Path):
     assert git(clone, "status", "--porcelain") == f"MM {NAME}\n" and "staged()" in git(clone, "show", f":{NAME}")
 
 
+def test_a_name_that_is_a_pattern_for_another_one_is_only_itself(clone: Path):
+    path, other = (put(clone, BASE, f"notebooks/{name}.ipynb") for name in ("run[1]", "run1"))
+    commit(clone, "two")
+    for each in (path, other):
+        run_in_jupyterlab(each)
+    save(path)
+    assert git(clone, "status", "--porcelain") == " M notebooks/run1.ipynb\n"
+
+
+ADDS = """\
+#!/bin/sh
+case "$*" in *"update-index"*) (unset GIT_INDEX_FILE; {git} add .; echo $? >"$0.said") 2>/dev/null;; esac
+exec {git} "$@"
+"""
+
+
+def test_a_save_at_the_same_moment_takes_nothing_back_that_was_added(
+    clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = put(clone, BASE)
+    commit(clone, "one")
+    put(clone, edited(BASE, train="added()"))
+    shim = tmp_path / "bin" / "git"
+    shim.parent.mkdir()
+    shim.write_text(ADDS.format(git=shutil.which("git")))
+    shim.chmod(0o755)
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", str(shim.parent), prepend=":")
+        save(path)
+    was_added = (shim.parent / "git.said").read_text() == "0\n"
+    assert ("added()" in git(clone, "show", f":{NAME}")) is was_added
+    git(clone, "add", NAME)
+    assert git(clone, "status", "--porcelain") == f"M  {NAME}\n"
+
+
+def test_a_save_changes_nothing_while_another_git_writes_and_leaves_its_lock(clone: Path):
+    path = put(clone, BASE)
+    commit(clone, "one")
+    lock = clone / ".git" / "index.lock"
+    lock.touch()
+    before = (clone / ".git" / "index").read_bytes()
+    assert not saved.forget_size(path) and lock.exists() and (clone / ".git" / "index").read_bytes() == before
+    lock.unlink()
+    assert saved.forget_size(path) and not list((clone / ".git").glob("*.lock"))
+
+
+def test_a_change_that_git_knows_by_the_age_of_its_index_is_still_seen_after_a_save(clone: Path):
+    git(clone, "config", "core.trustctime", "false")
+    path, other, index = put(clone, BASE), clone / "notes.txt", clone / ".git" / "index"
+    for text in ("as added", "as later"):  # of one size, in one moment, after the index was begun
+        other.write_text(text)
+        os.utime(other, (time.time() // 100 * 100,) * 2)
+        if text == "as added":
+            git(clone, "add", "-A")
+    os.utime(index, (other.stat().st_mtime - 5,) * 2)
+    run_in_jupyterlab(path)
+    assert saved.forget_size(path)
+    assert git(clone, "diff", "--name-only") == "notes.txt\n"
+
+
 def test_a_clone_without_it_works_and_stores_what_is_there(repository: Path):
     run_in_jupyterlab(put(repository, BASE))
     commit(repository, "one")
@@ -176,6 +240,31 @@ def test_remove_takes_out_what_setup_put_in_and_nothing_else(repository: Path):
     git(repository, "config", "--unset", "mergetool.nbdime.path")
     assert (repository / ".git" / "config").read_text() == before
     assert labkit("setup", "--remove").output == ""
+
+
+def test_attributes_that_cannot_be_written_are_named_and_all_stays_as_it_was(repository: Path):
+    path = repository / ".gitattributes"
+    path.write_text("* text\n")
+    path.chmod(0o640)
+    assert labkit("setup").exit_code == 0
+    assert path.read_text() == f"* text\n{gitsetup.ATTRIBUTES}\n" and path.stat().st_mode & 0o777 == 0o640
+    labkit("setup", "--remove")
+    before = git(repository, "config", "--local", "--list")
+    path.unlink()
+    path.mkdir()
+    result = labkit("setup")
+    assert result.exit_code == 2 and ".gitattributes cannot be read: Is a directory" in result.output
+    path.rmdir()
+    path.symlink_to("../elsewhere")
+    assert ".gitattributes is a link, which git does not follow" in labkit("setup").output
+    assert git(repository, "config", "--local", "--list") == before and not (repository.parent / "elsewhere").exists()
+
+
+def test_a_filter_of_somebody_else_is_taken_as_it_is(clone: Path):
+    git(clone, "config", "filter.labkit.clean", "don't ask")
+    assert gitsetup.problem(clone) == ""
+    git(clone, "config", "filter.labkit.clean", "/nowhere/at/all %f")
+    assert "needs an environment that has gone" in gitsetup.problem(clone)
 
 
 def test_setup_outside_of_a_repository_still_prints_the_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -276,6 +365,19 @@ def test_diff_says_where_there_is_nothing_to_show(repository: Path):
     assert labkit("diff").output.startswith(f"{NAME} is no notebook")
 
 
+def test_diff_shows_the_others_where_one_cannot_be_shown(repository: Path, tmp_path: Path, monkeypatch):
+    odd = put(repository, BASE, "notebooks/odd.ipynb")
+    put(repository, BASE)
+    commit(repository, "one")
+    content = book(edited(BASE, end="# The end"))
+    content["cells"][0]["attachments"] = 5
+    odd.write_bytes(dumps(content))
+    put(repository, edited(BASE, train="changed()"))
+    result = labkit("diff", "--all")
+    assert result.exit_code == 0 and "+changed()" in result.output
+    assert "notebooks/odd.ipynb cannot be shown by nbdime (" in result.output
+
+
 def test_diff_against_a_branch_that_is_not_there_names_near_ones(repository: Path, tmp_path: Path, monkeypatch):
     assert "there is no commit yet" in labkit("diff").output
     put(repository, BASE)
@@ -329,8 +431,10 @@ def test_diff_web_opens_the_browser_on_the_loopback_and_ends_when_it_is_closed(
     put(repository, BASE)
     commit(repository, "one")
     put(repository, edited(BASE, train="changed()"))
+    put(repository, BASE, "notebooks/nan.ipynb").write_text(json.dumps(book(BASE) | {"metadata": {"x": float("nan")}}))
     found = gitdiff.changed(repository, gitdiff.start(repository, "main"))
-    gitdiff.in_browser(found)
+    with pytest.raises(WorkFailed, match=r"^notebooks/nan\.ipynb cannot be shown by nbdime \(.*$"):
+        gitdiff.in_browser(sorted(found, key=lambda one: one.path))
     assert "/before/x.ipynb" in seen.read_text() and "/after/x.ipynb" in seen.read_text()
 
 

@@ -100,8 +100,16 @@ def as_text(notebook: Changed, *, everything: bool, colour: bool) -> str:
     set_notebook_diff_targets(**shown, **hidden)
     before, after = (nbformat.from_dict(_harmless(side)) for side in (notebook.before, notebook.after))
     text = io.StringIO()
-    pretty_print_diff(before, diff_notebooks(before, after), "", PrettyPrintConfig(out=text, use_color=colour))
+    try:
+        pretty_print_diff(before, diff_notebooks(before, after), "", PrettyPrintConfig(out=text, use_color=colour))
+    except Exception as error:  # whatever nbdime raises at what it does not expect; the other notebooks are shown
+        return f"{_not_showable(notebook, error)}\n"
     return f"{printable(notebook.path)}\n{text.getvalue()}" if text.getvalue() else ""
+
+
+def _not_showable(notebook: Changed, error: Exception) -> str:
+    why = printable(" ".join(str(error).split()))
+    return f"{printable(notebook.path)} cannot be shown by nbdime ({why:.200}); git diff --no-ext-diff shows its lines"
 
 
 def nothing(notebooks: list[Changed], base: str) -> str:
@@ -125,14 +133,21 @@ def in_browser(notebooks: list[Changed]) -> None:
     """Shows notebooks side by side in the browser, one after another, on this machine's loopback.
 
     Raises:
-        WorkFailed: nbdime's server ended with an error.
+        WorkFailed: nbdime's server ended with an error, or some could not be shown; all others were.
     """
+    failed = []
     for notebook in notebooks:
-        with _files(notebook) as (before, after):
-            command = [sys.executable, "-P", "-c", BROWSER, "--ip", "127.0.0.1", "-O", str(before), str(after)]
-            done = subprocess.run(command, check=False)
+        try:
+            with _files(notebook) as (before, after):
+                command = [sys.executable, "-P", "-c", BROWSER, "--ip", "127.0.0.1", "-O", str(before), str(after)]
+                done = subprocess.run(command, check=False)
+        except ValueError as error:  # a number that no browser could read
+            failed.append(_not_showable(notebook, error))
+            continue
         if done.returncode:
             raise WorkFailed(f"nbdime ended with status {done.returncode}; its own words are above")
+    if failed:
+        raise WorkFailed("\n".join(failed))
 
 
 @contextmanager

@@ -10,8 +10,14 @@ from pathlib import Path
 from labkit.errors import GitProblem
 
 
-def git(folder: Path, *arguments: str, stdin: bytes = b"") -> bytes:
+def git(folder: Path, *arguments: str, stdin: bytes = b"", index: Path | None = None) -> bytes:
     """Returns what a git command prints.
+
+    Args:
+        folder: Where it is started.
+        arguments: Those of git.
+        stdin: What it reads.
+        index: A file that takes the place of the index.
 
     Raises:
         GitProblem: git is not installed, or failed; the message is its own.
@@ -20,6 +26,8 @@ def git(folder: Path, *arguments: str, stdin: bytes = b"") -> bytes:
     if program is None:
         raise GitProblem("git is not installed")
     env = os.environ | {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0"}
+    if index is not None:
+        env["GIT_INDEX_FILE"] = str(index)
     done = subprocess.run([program, *arguments], cwd=folder, env=env, input=stdin, capture_output=True)
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip()

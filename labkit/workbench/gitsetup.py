@@ -7,14 +7,15 @@ without: it stores the file as it is, shows and merges lines of text.
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import sysconfig
 from pathlib import Path
 
-from labkit.errors import GitProblem
+from labkit.errors import FolderProblem, GitProblem
 from labkit.record import lab
-from labkit.workbench import clean
+from labkit.workbench import check, clean
 from labkit.workbench.gitrepo import answer, git, top
 from labkit.workbench.mergedriver import CONFLICTED, MERGED
 
@@ -74,17 +75,17 @@ def install(folder: Path, python: str = sys.executable) -> list[str]:
 
     Raises:
         GitProblem: The folder lies in no repository, or git refused.
+        FolderProblem: .gitattributes cannot be read or written; all is as it was.
     """
     root = top(folder)
+    named = [] if _has_attributes(lab.root(folder)) else [_write_attributes(lab.root(folder))]
     done = []
     for name, value in settings(python).items():
         if answer(root, "config", "--local", "--get", name) != value:
             git(root, "config", "--local", "--replace-all", name, value)
             done.append(name)
     said = ["git stores notebooks without outputs here, and diffs and merges them cell by cell"] if done else []
-    if not _has_attributes(lab.root(folder)):
-        said.append(_write_attributes(lab.root(folder)))
-    return said
+    return said + named
 
 
 def _has_attributes(folder: Path) -> bool:
@@ -94,9 +95,14 @@ def _has_attributes(folder: Path) -> bool:
 
 def _write_attributes(folder: Path) -> str:
     path = folder / ".gitattributes"
-    before = path.read_text(encoding="utf-8", errors="surrogateescape") if path.exists() else ""
+    if path.is_symlink():
+        raise FolderProblem(f"{path} is a link, which git does not follow; put a file in its place")
+    try:
+        before = path.read_text(encoding="utf-8", errors="surrogateescape") if path.exists() else ""
+    except OSError as error:
+        raise FolderProblem(f"{path} cannot be read: {error.strerror or error}") from error
     text = f"{before.rstrip()}\n{ATTRIBUTES}\n".lstrip()
-    path.write_text(text, encoding="utf-8", errors="surrogateescape")
+    check.write(path, text.encode("utf-8", "surrogateescape"))
     return f"{path} names the filter now; commit it"
 
 
@@ -133,9 +139,16 @@ def problem(folder: Path) -> str:
     kept = answer(root, "config", "--get", "filter.labkit.clean")
     if not kept:
         return f"git would store outputs of notebooks; remedy: {REMEDY}"
-    named = [word.rstrip(";") for word in shlex.split(kept.replace("%%", "%")) if word.startswith("/")]
-    if not all(Path(path).exists() for path in named):
+    if not all(os.path.exists(path) for path in _paths(kept.replace("%%", "%"))):
         return f"git's filter for notebooks needs an environment that has gone; remedy: {REMEDY}"
     return (
         "" if _has_attributes(lab.root(folder)) else f".gitattributes names no filter for notebooks; remedy: {REMEDY}"
     )
+
+
+def _paths(command: str) -> list[str]:
+    """Returns the paths that a shell command names; of one that is none, nothing can be said."""
+    try:
+        return [word.rstrip(";") for word in shlex.split(command) if word.startswith("/")]
+    except ValueError:
+        return []

@@ -107,8 +107,8 @@ def _parsed(data: bytes) -> Content | None:
 def settle(notebook: Conflicted, ask: Ask, *, anew: bool = False) -> Outcome:
     """Merges a conflicted notebook, asks what nobody else can decide, and gives git the result once all is decided.
 
-    The file is a valid notebook in any case. What was decided is remembered while something is left. What somebody saves
-    while the questions are asked stays as it is.
+    The file is a valid notebook in any case. What was decided is remembered while something is left. What is saved
+    meanwhile stays as it is.
 
     Args:
         notebook: The notebook.
