@@ -187,6 +187,53 @@ def test_only_a_file_that_git_could_bring_back_is_adopted(lab: Path, monkeypatch
     assert status == 0 and "nothing to do: it has labkit's structure" in out
 
 
+@pytest.fixture
+def committed(lab: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A notebook that git could bring back."""
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    path = lab / "notebooks" / "b.ipynb"
+    path.write_text(json.dumps(book(*TUTORIAL)))
+    git("init", "-q")
+    git("add", ".")
+    git("-c", "user.name=Ada", "-c", "user.email=ada@example.org", "commit", "-q", "-m", "b")
+    return path
+
+
+def refused(path: Path) -> str:
+    before = path.read_bytes()
+    status, out = labkit("adopt", path)
+    assert status == 2 and path.read_bytes() == before
+    return out
+
+
+def test_a_link_is_as_safe_as_what_it_leads_to(committed: Path, tmp_path: Path):
+    outside = tmp_path / "outside.ipynb"
+    outside.write_bytes(committed.read_bytes())
+    links = committed.with_name("outside.ipynb"), committed.with_name("lb.ipynb")
+    links[0].symlink_to(outside)
+    links[1].symlink_to("b.ipynb")
+    git("add", ".")
+    git("-c", "user.name=Ada", "-c", "user.email=ada@example.org", "commit", "-q", "-m", "links")
+    assert "is not in git" in refused(links[0])
+    committed.write_text(json.dumps(book(*TUTORIAL, "more")))
+    assert "lb.ipynb holds changes that are in no commit" in refused(links[1])
+    git("checkout", str(committed))
+    assert labkit("adopt", links[1])[0] == 0 and links[1].is_symlink()
+
+
+def test_what_git_is_told_not_to_show_is_looked_at_all_the_same(committed: Path):
+    new = committed.with_name("new.ipynb")
+    new.write_bytes(committed.read_bytes())
+    git("config", "status.showUntrackedFiles", "no")
+    assert "holds changes that are in no commit" in refused(new)
+    for option in ("assume-unchanged", "skip-worktree"):
+        git("update-index", f"--{option}", str(committed))
+        committed.write_text(json.dumps(book(*TUTORIAL, option)))
+        assert "git was told not to look at notebooks/b.ipynb" in refused(committed)
+        git("update-index", f"--no-{option}", str(committed))
+    assert "holds changes that are in no commit" in refused(committed)
+
+
 def test_what_is_not_python_is_refused(lab: Path):
     path = lab / "notebooks" / "r.ipynb"
     content = book(">x <- 1")

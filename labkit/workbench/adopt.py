@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,15 +82,21 @@ def adopt(path: Path, *, force: bool = False, dry: bool = False) -> Adopted:
 
 
 def _refuse_what_git_cannot_bring_back(path: Path) -> None:
-    name = os.path.relpath(path)
+    name, path = os.path.relpath(path), path.resolve()  # a link's target is what would be written
     try:
-        state = git(path.parent, "--literal-pathspecs", "status", "--porcelain", "--ignored", "--", path.name)
+        listed = git(path.parent, "--literal-pathspecs", "ls-files", "-v", "-z", "--", path.name)
+        state = git(path.parent, "--literal-pathspecs", "status", "--porcelain", "--", path.name)
     except OSError as error:
         raise NotebookProblem(
             f"{name} is not in git ({error}), so nothing could bring it back; --force adopts it"
         ) from None
-    if state:
+    if state or not listed:
         raise NotebookProblem(f"{name} holds changes that are in no commit; commit them first, or --force adopts it")
+    if not listed.startswith(b"H "):
+        raise NotebookProblem(
+            f"git was told not to look at {name}, and may lack its changes; --force adopts it,"
+            f" git update-index --no-assume-unchanged --no-skip-worktree {shlex.quote(path.name)} lets git look"
+        )
 
 
 def adopted(content: Content) -> Adopted:
