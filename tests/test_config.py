@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -63,6 +66,27 @@ def test_what_cannot_be_set_is_refused_with_the_file_and_what_is_known(tmp_path:
     with pytest.raises(ConfigProblem, match=r"pyproject\.toml") as raised:
         config.settings(tmp_path)
     assert problem in str(raised.value)
+
+
+def test_a_home_that_there_is_not_is_refused_with_the_file_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text('[tool.labkit]\nruns = "~nobody7/x"\n')
+    with pytest.raises(ConfigProblem, match=r"pyproject\.toml: runs = '~nobody7/x': there is no such home folder"):
+        lab.runs_folder(tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user without a home")
+def test_a_user_without_a_home_has_no_file_of_settings(tmp_path: Path) -> None:
+    code = """
+import os, sys
+from pathlib import Path
+from labkit.record import config, lab
+os.setuid(54321)
+print(config.user_file(), lab.runs_folder(Path(sys.argv[1])))
+"""
+    environment = {name: value for name, value in os.environ.items() if name not in ("HOME", "XDG_CONFIG_HOME")}
+    command = [sys.executable, "-c", code, "/nowhere"]
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    assert said == "None /nowhere/runs\n"
 
 
 def test_a_broken_file_of_another_tool_is_not_labkits_business(tmp_path: Path) -> None:

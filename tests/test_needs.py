@@ -59,6 +59,8 @@ def test_with_its_files_it_lacks_nothing(lab):
     [
         ({"needs": ["a", "b/c"]}, "a, b/c are not there"),
         ({"needs": "data/x.bin"}, ""),
+        ({"needs": ["a" * 5000]}, "a" * 300 + " is not there"),
+        ({"needs": ["a\0b"]}, "a\0b is not there"),
         ({"needs": [5, "", None]}, ""),
         ({"needs": ["a"], "advice": 5}, "a is not there"),
         ("needs", ""),

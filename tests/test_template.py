@@ -150,6 +150,21 @@ def test_a_lab_s_own_template_hides_labkit_s_and_a_broken_one_hides_nothing(ada:
     assert "ours" in by_name["/labkit/experiment.ipynb"]["content"]
 
 
+def test_what_cannot_be_read_as_a_template_hides_none_that_can(ada: Path, tmp_path: Path, caplog):
+    from jupyterlab_templates.extension import TemplatesLoader
+
+    folder = ada / "templates" / "own"
+    (folder / "folder.ipynb").mkdir(parents=True)
+    (folder / "dangling.ipynb").symlink_to("nowhere")
+    write(folder / "good.ipynb", markdown("# good"))
+    others = tmp_path / "others" / "group"
+    others.mkdir(parents=True)
+    (others / "latin.ipynb").write_bytes(b"\xe9")
+    groups, _ = Templates(ada, TemplatesLoader([str(others.parent)])).get_templates()
+    assert groups["own"] == [{"name": "/own/good.ipynb"}] and "labkit" in groups
+    assert "templates outside of the lab cannot be read" in caplog.text
+
+
 def test_the_server_loads_the_extension_in_place_of_the_one_that_it_replaces():
     settings = json.loads((ROOT / "labkit" / "workbench" / "launcher.json").read_text())
     assert settings["ServerApp"]["jpserver_extensions"] == {

@@ -38,17 +38,21 @@ def settings(lab: Path) -> dict[str, Setting]:
         ConfigProblem: A file is not TOML, names an unknown key, or gives one a value that it cannot have.
     """
     found = {name: Setting(value) for name, value in DEFAULTS.items()}
-    for path, table in ((lab / "pyproject.toml", "tool.labkit"), (user_file(), "")):
+    own = user_file()
+    for path, table in ((lab / "pyproject.toml", "tool.labkit"), *([(own, "")] if own else [])):
         for name, value in _table(path, table).items():
             _check(path, name, value)
             found[name] = Setting(value, str(path))
     return found
 
 
-def user_file() -> Path:
-    """Returns the user's own file, which need not exist."""
+def user_file() -> Path | None:
+    """Returns the user's own file, which need not exist; None for a user without a home."""
     folder = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
-    return Path(folder).expanduser() / "labkit.toml"
+    try:
+        return Path(folder).expanduser() / "labkit.toml"
+    except RuntimeError:
+        return None
 
 
 def _table(path: Path, name: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from labkit.errors import ConfigProblem
 from labkit.record import config
 
 RUNS = "LABKIT_RUNS"  # an environment variable that names another folder of runs
@@ -24,10 +25,14 @@ def runs_folder(start: Path, chosen: str | Path | None = None) -> Path:
     """Returns the folder of runs: the one chosen, the one in the environment, else that of the lab of `start`.
 
     Raises:
-        ConfigProblem: The lab's settings cannot be read.
+        ConfigProblem: The lab's settings cannot be read, or name a home that there is not.
     """
     chosen = chosen or os.environ.get(RUNS)
     if chosen:
         return Path(os.path.abspath(chosen))
     lab = root(start)
-    return lab / Path(str(config.settings(lab)["runs"].value)).expanduser()
+    setting = config.settings(lab)["runs"]
+    try:
+        return lab / Path(str(setting.value)).expanduser()
+    except RuntimeError as error:
+        raise ConfigProblem(f"{setting.origin}: runs = {setting.value!r:.60}: there is no such home folder") from error

@@ -7,13 +7,17 @@ this in its place.
 
 from __future__ import annotations
 
+import logging
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+from labkit.errors import NotebookProblem
 from labkit.record import lab
 from labkit.record.provenance import author
 from labkit.workbench import lint, saved, template, tidy
+from labkit.workbench.hygiene import Content
+from labkit.workbench.notebook import bytes_of
 
 TITLE = "TODO title: what was tried, in a line"
 Offered = tuple[dict[str, list[dict[str, str]]], dict[str, dict[str, str]]]
@@ -33,11 +37,11 @@ class Templates:
 
     def get_templates(self) -> Offered:
         """Returns the names in each group, and each template by its name, with author and date of now."""
-        groups, by_name = self._others.get_templates() if self._others is not None else ({}, {})
+        groups, by_name = self._of_others()
         root = lab.root(self._folder)
         values = {"title": TITLE, "author": author(root), "date": date.today().isoformat()}
         for name, path in template.templates(root).items():
-            content, _ = lint.parse(path.read_bytes())
+            content = _content(path)
             if content is None:
                 continue
             group, _, stem = name.rpartition("/")
@@ -48,6 +52,21 @@ class Templates:
                 "path": str(path), "name": shown, "dirname": group, "filename": f"{stem}.ipynb", "content": text,
             }  # fmt: skip
         return groups, by_name
+
+    def _of_others(self) -> Offered:
+        try:
+            return self._others.get_templates() if self._others is not None else ({}, {})
+        except (OSError, ValueError) as error:  # one of them is not UTF-8
+            logging.getLogger(__name__).warning("labkit: templates outside of the lab cannot be read: %s", error)
+            return {}, {}
+
+
+def _content(path: Path) -> Content | None:
+    """Returns the notebook in a template's file; None where there is none, which must not hide the others."""
+    try:
+        return lint.parse(bytes_of(path))[0]
+    except NotebookProblem:
+        return None
 
 
 def _jupyter_server_extension_points() -> list[dict[str, str]]:

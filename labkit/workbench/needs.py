@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 from labkit.workbench.notebook import Notebook
 
-LONGEST = 300  # characters of the advice
+LONGEST = 300  # characters of the paths, and of the advice
 
 
 def lacking(source: Notebook, root: Path) -> str:
@@ -19,12 +20,12 @@ def lacking(source: Notebook, root: Path) -> str:
     """
     said = source.content["metadata"].get("labkit")
     said = said if isinstance(said, dict) else {}
-    gone = [path for path in _texts(said.get("needs")) if not (root / path).exists()]
+    gone = [path for path in _texts(said.get("needs")) if not os.path.exists(root / path)]
     if not gone:
         return ""
     advice = " ".join(" ".join(_texts([said.get("advice")])).split())[:LONGEST]
     verb = "is" if len(gone) == 1 else "are"
-    return f"{', '.join(gone)} {verb} not there" + (f": {advice}" if advice else "")
+    return f"{', '.join(gone):.{LONGEST}} {verb} not there" + (f": {advice}" if advice else "")
 
 
 def _texts(values: Any) -> list[str]:
