@@ -69,21 +69,26 @@ files_option = click.option(
 )
 
 
-@main.command()
-@click.argument("notebook", type=click.Path(path_type=Path))
-@parameters_option
-@files_option
-@click.option("--kernel", help="The Jupyter kernel; default: the one that the notebook names.")
-@click.option(
+timeout_option = click.option(
     "--timeout", "timeout_s", type=click.FloatRange(min=0, min_open=True), help="Stop after this many seconds."
 )
-@click.option(
+grace_option = click.option(
     "--grace",
     "grace_s",
     type=click.FloatRange(min=0),
     help="Seconds from a stop to the kill; default: 30, or the lab's setting.",
 )
-@click.option("--report/--no-report", default=True, help="Write the run's report.html; default: yes.")
+report_option = click.option("--report/--no-report", default=True, help="Write the run's report.html; default: yes.")
+
+
+@main.command()
+@click.argument("notebook", type=click.Path(path_type=Path))
+@parameters_option
+@files_option
+@click.option("--kernel", help="The Jupyter kernel; default: the one that the notebook names.")
+@timeout_option
+@grace_option
+@report_option
 @click.option("--preflight", is_flag=True, help="First a run with DEBUG=True; the full run only when that finishes.")
 @click.option("--strict", is_flag=True, help="Exit with status 1 unless every expectation held.")
 @runs_option
@@ -114,10 +119,11 @@ def run(
     from labkit.workbench.stops import Stops
 
     with Stops() as stops:
-        from labkit.record import summary
+        from labkit.record import lab, summary
         from labkit.workbench import job, params
         from labkit.workbench import notebook as notebooks
         from labkit.workbench import preflight as preflights
+        from labkit.workbench import resume as resuming
 
         source = notebooks.read(Path(os.path.abspath(notebook)))
         asked = params.from_command_line(parameters, files)
@@ -129,9 +135,53 @@ def run(
                 click.echo("labkit: the preflight did not finish, so the full run was not started", err=True)
                 ctx.exit(status)
             more["preflight"] = trial.directory.name
-        prepared = job.prepare(source, asked, **more)
+        resumed, newest, asked = resuming.named(source, asked, lab.runs_folder(source.path.parent, runs))
+        if resumed is None:
+            prepared = job.prepare(source, asked, **more)
+        else:
+            only = {name: more[name] for name in ("timeout_s", "grace_s", "command")}
+            prepared = resuming.prepare(resumed, checkpoint=newest, **only)
         status = _carry_out(prepared, stops, report, as_json)
         ctx.exit(status or int(strict and not summary.all_held(prepared.directory)))
+
+
+@main.command()
+@click.argument("name", metavar="RUN", default="last")
+@click.option("--force", is_flag=True, help="Go on although something is not what it was; it is recorded.")
+@timeout_option
+@grace_option
+@report_option
+@runs_option
+@json_option
+@click.pass_context
+def resume(
+    ctx: click.Context,
+    name: str,
+    force: bool,
+    timeout_s: float | None,
+    grace_s: float | None,
+    report: bool,
+    runs: Path | None,
+    as_json: bool,
+) -> None:
+    """Go on with RUN, which was stopped or killed, from its newest checkpoint.
+
+    \b
+    labkit resume last
+    labkit resume digits-cnn@last --timeout 3600
+
+    It ends with the same numbers as if it had never stopped. Where code, data or versions are not what they were, the
+    differences are listed and nothing is started.
+    """
+    from labkit.workbench.stops import Stops
+
+    with Stops() as stops:
+        from labkit.workbench import resume as resuming
+
+        prepared = resuming.prepare(
+            _find(name, runs), force=force, timeout_s=timeout_s, grace_s=grace_s, command=["labkit", *sys.argv[1:]]
+        )
+        ctx.exit(_carry_out(prepared, stops, report, as_json))
 
 
 def _carry_out(prepared: Any, stops: Any, report: bool, as_json: bool, is_last: bool = True) -> int:

@@ -20,7 +20,7 @@ from labkit.record.metrics import read
 from labkit.workbench import lint
 
 NOTEBOOKS = sorted([*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "templates").rglob("*.ipynb")])
-RECORDED = {"VERSION", "RESUME", "MODEL_PATH"}  # labkit itself fills the first, and so far refuses the others
+RECORDED = {"VERSION", "RESUME", "MODEL_PATH"}  # labkit fills the first; run.restore looks at the others
 
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 

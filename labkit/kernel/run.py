@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 from labkit.errors import RunProblem
 from labkit.kernel import cells, keep
 from labkit.kernel.byhand import ByHand, record
+from labkit.kernel.logged import Logged
 from labkit.launch import capture, channel, signals
 from labkit.record.expectations import parse
 from labkit.record.files import read_json, write_json
-from labkit.record.metrics import RESERVED, MetricsWriter, as_number
+from labkit.record.metrics import RESERVED, as_number
 from labkit.record.process import Process
 from labkit.record.rundir import RunDir
 from labkit.record.stated import Stated, truth
@@ -26,6 +27,8 @@ from labkit.record.summary import verdicts
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
+
+    from labkit.kernel.trainingstate import TrainingState
 
 _current: Run | None = None
 
@@ -86,8 +89,10 @@ class Run:
         self.path = directory.path
         self.parameters = parameters
         self._by_hand = by_hand
-        self._metrics = MetricsWriter(directory.metrics)
-        self._write = self._metrics.log
+        self._logged = Logged(directory)
+        self._write = self._logged.writer.log
+        self._notebook = Path.cwd() / Path(notebook).name  # a cell may change the working directory
+        self._training: TrainingState | None = None  # made on first use: it loads PyTorch
         self._pid = os.getpid()
         self._stated = Stated(directory.stated)
         self._figures_lost = 0
@@ -146,6 +151,78 @@ class Run:
             problem = "is no integer: -1 is recorded" if name == "step" else "is no number and is left out"
             self.logger.warning("run.log: %s=%.60r %s (said once)", name, bad[name], problem, stacklevel=3)
 
+    def restore(self, *, state: dict[str, Any] | None = None, **parts: Any) -> dict[str, Any]:
+        """Puts a training back to where it was saved, in a run that is resumed; else changes nothing.
+
+        >>> state = run.restore(model=model, optimizer=optimizer, batches=train_batches, state={"epoch": 1})
+
+        Called once, before the loop, with everything that changes in it. A run started by `labkit resume` goes on from
+        its newest whole checkpoint, with every random generator and the metrics as they were then. In a notebook worked
+        on by hand, RESUME may name a checkpoint to go on from. MODEL_PATH names weights for `model` to begin with.
+
+        Args:
+            state: The loop's own plain values at the start of a training.
+            **parts: What has `state_dict()` and `load_state_dict()`, or is a random generator; None is left out.
+
+        Returns:
+            The loop's own values as they were saved; those of `state` where nothing was.
+
+        Raises:
+            RunProblem: The checkpoint does not fit; the message lists every difference.
+        """
+        self._refuse_when_closed("run.restore")
+        restored, foreign = self._training_state().restore(parts)
+        self._logged.go_on(restored, foreign)
+        self._write = self._logged.writer.log
+        return (state or {}) | (restored.state or {})
+
+    def checkpoint(
+        self,
+        *,
+        state: dict[str, Any] | None = None,
+        score: float | None = None,
+        every_s: float | None = None,
+        keep: int = 3,
+        **parts: Any,
+    ) -> None:
+        """Saves everything that the training needs to go on, at the end of a step or of an epoch.
+
+        >>> run.checkpoint(state={"epoch": epoch, "step": step}, every_s=60)
+
+        The loop waits while the state is copied, not while it is written. With `every_s` it may be called in each step:
+        it saves when so much time has passed, and when the run is asked to stop, which then waits for this step.
+
+        Args:
+            state: The loop's own plain values, such as the step or the best value so far.
+            score: What to judge the checkpoint by, higher is better; the best one is kept.
+            every_s: Save at most once in so many seconds; without it, always.
+            keep: How many of the newest to keep.
+            **parts: As for `restore`; by default those that were given there.
+
+        Raises:
+            RunProblem: Something in it is not plain, so that it could not be read back.
+            StopRequested: Somebody asked the run to stop. The checkpoint is on the disk.
+        """
+        training = self._training_state()
+        stopping = signals.requested() != ""
+        if every_s is not None:
+            signals.promise_saves()
+            if not training.is_due(every_s) and not stopping:
+                return
+        self._refuse_when_closed("run.checkpoint")
+        training.save(parts, state or {}, self._logged.lines, score, keep)
+        if stopping:
+            training.wait()
+            signals.check(saved=True)
+
+    def _training_state(self) -> TrainingState:
+        if self._training is None:
+            from labkit.kernel.trainingstate import TrainingState
+
+            notebook = self._by_hand.notebook if self._by_hand is not None else self._notebook
+            self._training = TrainingState(self.directory, self.parameters, notebook, self.logger)
+        return self._training
+
     def figure(
         self, name: str, data: Any, draw: Callable[[Any, Figure], object], *, size: tuple[float, float] | None = None
     ) -> Any:
@@ -162,12 +239,13 @@ class Run:
             The picture, for the notebook to show.
 
         Raises:
-            RunProblem: The name is no file name, or the data is of another kind.
+            RunProblem: The name is no file name, the data is of another kind, or the run is closed.
 
         The pictures of a debug run, and those drawn after a run was labelled `stand-in`, say so in a band at the top.
         """
         from labkit.kernel.style import shown
 
+        self._refuse_when_closed("run.figure")
         mark = keep.mark(self._labels())
         png = self._kept(name, lambda folder: keep.keep_figure(folder, name, data, draw, size, mark))
         return shown(name, png)
@@ -180,8 +258,9 @@ class Run:
             data: As in `figure`.
 
         Raises:
-            RunProblem: The name is no file name, or the data is of another kind.
+            RunProblem: The name is no file name, the data is of another kind, or the run is closed.
         """
+        self._refuse_when_closed("run.table")
         return self._kept(name, lambda folder: keep.keep_table(folder, name, data))
 
     def _kept(self, name: str, keep_in: Callable[[Path], Any]) -> Any:
@@ -246,7 +325,7 @@ class Run:
         """
         self._refuse_when_closed("run.expect")
         try:
-            expected = parse(text, condition, by_epoch, late=self._metrics.written + self._metrics.waiting > 0)
+            expected = parse(text, condition, by_epoch, late=self._logged.lines > 0)
         except ValueError as error:
             raise RunProblem(f"run.expect({text!r:.80}): {error}") from error
         self._stated.expect(expected)
@@ -268,7 +347,12 @@ class Run:
         self._stated.conclude(text, held, evidence)
 
     def label(self, label: str) -> None:
-        """Marks the run, such as `stand-in` for data that stands in for the real one."""
+        """Marks the run, such as `stand-in` for data that stands in for the real one.
+
+        Raises:
+            RunProblem: The run is closed.
+        """
+        self._refuse_when_closed("run.label")
         self._stated.label(label)
 
     def verdicts(self) -> pd.DataFrame:
@@ -305,10 +389,12 @@ class Run:
         self._finished = True
         self._write = self._refuse_late
         atexit.unregister(self.finish)
-        self._metrics.close()
+        if self._training is not None:
+            self._training.wait()
+        self._logged.writer.close()
         self._stated.write()
-        counts = {"written": self._metrics.written, "refused": self._metrics.refused, "lost": self._metrics.lost}
-        record(self.directory.kernel, {"metrics": counts, "figures": {"lost": self._figures_lost}} | self._lost())
+        counts = {"metrics": self._logged.counts, "figures": {"lost": self._figures_lost}} | self._lost()
+        record(self.directory.kernel, counts)
         if self._by_hand is not None:  # else what surrounds the kernel does the rest
             self._by_hand.close()
 
@@ -321,10 +407,12 @@ class Run:
 
     def _refuse_when_closed(self, what: str) -> None:
         if self._finished:
-            raise RunProblem(f"{what}: {self.directory.name} is closed; state it in the run that labkit.start() opened")
+            raise RunProblem(f"{what}: {self.directory.name} is closed; use the run that labkit.start() opened")
 
     def _lost(self) -> dict[str, Any]:
-        return {"statements": {"lost": 1}} if self._stated.lost else {}
+        counts: dict[str, Any] = {"statements": {"lost": 1}} if self._stated.lost else {}
+        saver = self._training.saver if self._training is not None else None
+        return counts | ({"checkpoints": {"saved": saver.saved, "lost": saver.lost}} if saver is not None else {})
 
     def __repr__(self) -> str:
         reasons = self._by_hand.explored() if self._by_hand is not None else []

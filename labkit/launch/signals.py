@@ -16,6 +16,7 @@ STOP = (signal.SIGTERM, signal.SIGUSR1)
 
 _requested = ""
 _has_boundaries = False
+_saves = False  # the loop calls `run.checkpoint` at each step: a stop waits for that, so that nothing is lost
 
 
 class StopRequested(KeyboardInterrupt):
@@ -55,23 +56,34 @@ def promise_boundaries() -> None:
     _has_boundaries = True
 
 
+def promise_saves() -> None:
+    """Says that a step boundary that saves will come in this cell: a stop waits for it."""
+    global _saves
+    _saves = True
+
+
 def requested() -> str:
     """Returns the name of the signal that asked for a stop; empty where none did."""
     return _requested
 
 
-def check() -> None:
+def check(saved: bool = False) -> None:
     """Marks a step boundary.
 
+    Args:
+        saved: The state of this step has been saved.
+
     Raises:
-        StopRequested: A stop was asked for.
+        StopRequested: A stop was asked for, and no boundary that saves is still to come.
     """
-    if _requested:
+    if _requested and (saved or not _saves):
         raise StopRequested(f"{_requested}: stopped at a step boundary")
 
 
 def cell_begins() -> None:
     """Interrupts a cell that begins after the stop request, in a kernel without step boundaries."""
+    global _saves
+    _saves = False
     if _requested and not _has_boundaries:
         # Not at once: what is raised before the cell's first line does not reach the cell.
         threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()

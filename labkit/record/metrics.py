@@ -248,6 +248,19 @@ def main(names: Iterable[str]) -> list[str]:
     return names
 
 
+def split(path: Path, lines: int) -> tuple[bytes, bytes]:
+    """Returns the first `lines` whole lines of a metrics file, and everything else in it."""
+    kept, rest, count = bytearray(), bytearray(), 0
+    file = open_record(path)
+    if file is not None:
+        with file:
+            for line in file:
+                is_kept = count < lines and _record(line) is not None
+                count += is_kept
+                (kept if is_kept else rest).extend(line)
+    return bytes(kept), bytes(rest)
+
+
 def canonical(path: Path) -> bytes:
     """Returns the whole lines of a metrics file without their times: equal for two runs that did the same."""
     return b"".join(dumps(_without_time(record)) + b"\n" for record in records(path) if record is not None)

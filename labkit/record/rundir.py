@@ -149,6 +149,11 @@ class RunDir:
         return self.attempt / "heartbeat"
 
     @property
+    def begun(self) -> Path:
+        """What a resumed attempt has logged before it was known what it goes on from."""
+        return self.attempt / "begun.jsonl"
+
+    @property
     def progress(self) -> Path:
         """Where the newest attempt's loop stands."""
         return self.attempt / "progress.json"

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from labkit.errors import BadInput, KernelProblem
-from labkit.record import config, lab, provenance, version
+from labkit.record import checkpoints, config, lab, provenance, version
+from labkit.record.declared import Parameter
 from labkit.record.files import dumps
 from labkit.record.find import whereabouts
 from labkit.record.process import Process
 from labkit.record.rundir import RunDir, create
-from labkit.workbench import literals, notebook, outline, params, yamlfile
+from labkit.workbench import literals, modes, notebook, outline, params, yamlfile
 from labkit.workbench.notebook import Notebook
 from labkit.workbench.params import Asked
 
@@ -97,8 +98,10 @@ def prepare(
     readable = bool(asked) or source.is_plain_python()
     declared, computed = (source.parameters(), source.computed()) if readable else ([], {})
     given = params.admit(declared, asked, path.name, computed)
+    if given.get("MODEL_PATH") and modes.names_checkpoint("MODEL_PATH", declared):
+        checkpoints.locate(given["MODEL_PATH"], path, "best")  # refused now, not after the data were loaded
     kernel = kernel or source.kernel
-    _check_kernel(kernel)
+    check_kernel(kernel)
     root = lab.root(path.parent)
     folder = lab.runs_folder(path.parent, runs)
     settings = config.settings(root)
@@ -106,28 +109,20 @@ def prepare(
     fills = source.language == "python"  # no other language is sure to have a translator of parameters
     values = given | (version.filled(params.effective(declared, given), given, root) if fills else {})
     effective = params.effective(declared, values)
-    prose = [cell["source"] for cell in source.cells if cell["cell_type"] == "markdown"]
     manifest = {
         "notebook": os.path.relpath(path, root),
         **whereabouts(root, folder),
-        "title": source.title,
-        "question": outline.question(prose),
-        "conclusion": outline.section(prose, "conclusion"),
-        "next_steps": outline.next_steps(prose),
+        **_contents(source),
         "parameters": effective,
         "given": given,
+        "values": {name: literals.literal(value) for name, value in values.items()},
         "declared": [parameter.name for parameter in declared],
-        "source_sha256": source.sha256,
-        "user": provenance.user(),
-        "host": Process.of(os.getpid()).host,
-        "command": command or [],
-        "kernel": kernel,
+        **_request(kernel, command),
         "labels": [*(["debug"] if effective.get("DEBUG") is True else []), *labels],
-        "creator": Process.of(os.getpid()).facts(),
         **more,
     }
     files: dict[str, bytes | str] = {
-        "params.yaml": _params_text(effective, set(values) - set(given)),
+        "params.yaml": params_text(declared, values, given),
         "environment.json": dumps(provenance.basics(), pretty=True),
         "source/notebook.ipynb": source.dumps(),
         "notebook.ipynb": source.dumps(),
@@ -136,13 +131,64 @@ def prepare(
     return Job(str(run.path), str(path), values, kernel, source.language, timeout_s, grace_s)
 
 
-def _params_text(effective: dict[str, Any], filled: set[str]) -> str:
-    """Returns the parameters as a file to run again from; what labkit filled in is a remark: it is filled anew."""
-    text = yamlfile.yaml_text({name: value for name, value in effective.items() if name not in filled})
-    return text + "".join(f"# {name}: {effective[name]!a}, from git\n" for name in sorted(filled))
+def _contents(source: Notebook) -> dict[str, Any]:
+    """Returns the part of a manifest that says what the notebook is about, in its own words."""
+    prose = [cell["source"] for cell in source.cells if cell["cell_type"] == "markdown"]
+    return {
+        "title": source.title,
+        "question": outline.question(prose),
+        "conclusion": outline.section(prose, "conclusion"),
+        "next_steps": outline.next_steps(prose),
+        "source_sha256": source.sha256,
+    }
 
 
-def _check_kernel(name: str) -> None:
+def _request(kernel: str, command: list[str] | None) -> dict[str, Any]:
+    """Returns the part of a manifest that says who asks for the run, where and how."""
+    creator = Process.of(os.getpid())
+    return {
+        "user": provenance.user(),
+        "host": creator.host,
+        "command": command or [],
+        "kernel": kernel,
+        "creator": creator.facts(),
+    }
+
+
+def params_text(declared: list[Parameter], values: dict[str, Any], given: dict[str, Any]) -> str:
+    """Returns the parameters as a file to run again from.
+
+    What labkit filled in is a remark: it is filled anew. So is a value that a file would change, as `{0: "cat"}`, whose
+    key would be text: the notebook has it.
+
+    Args:
+        declared: What the notebook declares.
+        values: The values that differ from the defaults.
+        given: Those of them that were asked for.
+    """
+    whole, remarks = {}, []
+    for parameter in declared:
+        name = parameter.name
+        value = values.get(name, parameter.default)
+        if name in values and name not in given:
+            remarks.append(f"# {name}: {value!a}, from git\n")
+        elif params.comes_back(parameter, value):
+            whole[name] = value
+        else:
+            origin = "given from Python" if name in given else "the notebook's default"
+            remarks.append(f"# {name}: {_ascii(value)}, {origin}, which no file can give as it is\n")
+    return yamlfile.yaml_text(whole) + "".join(remarks)
+
+
+def _ascii(value: Any) -> str:
+    try:
+        return ascii(value)[:200]
+    except (ValueError, RecursionError):  # an integer of very many digits somewhere in it
+        return type(value).__name__
+
+
+def check_kernel(name: str) -> None:
+    """Refuses a kernel that is not installed."""
     from jupyter_client.kernelspec import NoSuchKernel
 
     specs = kernel_specs()

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-NOT_YET = "labkit keeps no checkpoints yet"
+from labkit.record.declared import Parameter
 
 
-def contradictions(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[str]:
+def contradictions(values: Mapping[str, Any]) -> list[str]:
     """Returns what is wrong with a combination of parameters; nothing where a name is not declared.
 
     Args:
         values: Every declared parameter with the value that it would have.
-        defaults: Their defaults.
     """
     problems = []
     if values.get("TRAIN") is False:
@@ -22,11 +21,10 @@ def contradictions(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> li
         if values.get("RESUME"):
             problems.append("RESUME goes on with a training, and TRAIN=False trains nothing; leave one of them out")
         elif values.get("MODEL_PATH") == "":
-            problems.append(f"TRAIN=False needs MODEL_PATH, the trained model to evaluate ({NOT_YET})")
-    return problems + _not_yet(values, defaults)
+            problems.append("TRAIN=False needs MODEL_PATH, the trained model to evaluate")
+    return problems
 
 
-def _not_yet(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[str]:
-    """Returns what has to wait until runs keep checkpoints; a notebook's own default is its own affair."""
-    given = [name for name in ("RESUME", "MODEL_PATH") if defaults.get(name) == "" and values[name]]
-    return [f"{name}={values[name]!r:.80} names a checkpoint, and {NOT_YET}; leave it out" for name in given]
+def names_checkpoint(name: str, declared: list[Parameter]) -> bool:
+    """Tells whether a notebook means a checkpoint by RESUME or MODEL_PATH: declared as such, they are empty texts."""
+    return any(parameter.name == name and parameter.default == "" for parameter in declared)

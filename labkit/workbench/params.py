@@ -16,7 +16,7 @@ from labkit.record.allowed import Forms, allowed, broken, shown
 from labkit.record.declared import Parameter
 from labkit.record.secret import is_secret, is_secret_default
 from labkit.workbench import modes
-from labkit.workbench.literals import TOO_LARGE
+from labkit.workbench.literals import TOO_LARGE, literal
 from labkit.workbench.yamlfile import plain, read_yaml, yaml_value
 
 LISTED = 20  # findings in a message, and names
@@ -103,7 +103,7 @@ def admit(
     if exposed := [_exposed(one, where) for one in parameters if is_secret_default(one.name, one.default)]:
         raise NotebookProblem(_listed(exposed))  # alone: other messages repeat defaults
     values, problems = _taken(cell, asked)
-    problems += modes.contradictions(cell.defaults | values, cell.defaults)
+    problems += modes.contradictions(cell.defaults | values)
     wrong = [f"{where}, {problem}; correct the notebook" for problem in broken(parameters)]
     if wrong:
         raise NotebookProblem(_listed(wrong + problems))
@@ -115,6 +115,14 @@ def admit(
 def effective(parameters: Iterable[Parameter], values: Mapping[str, Any]) -> dict[str, Any]:
     """Returns every declared parameter with the value that it has in the run."""
     return {parameter.name: plain(values.get(parameter.name, parameter.default)) for parameter in parameters}
+
+
+def comes_back(parameter: Parameter, value: Any) -> bool:
+    """Tells whether a file, in YAML's types, can give a parameter this value, and of the same type."""
+    try:
+        return literal(_fitted(parameter, plain(value))) == literal(value)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _exposed(parameter: Parameter, where: str) -> str:
@@ -222,8 +230,8 @@ def _typed(text: str, forms: Forms) -> Any:
     choices = [form.choice for form in forms if form.kind == "choice"]
     if "None" in kinds and text in ("None", "null", "~"):
         return None
-    if kinds == {"str"} or text in choices:
-        return text
+    if kinds == {"str"} or text in choices or ("str" in kinds and not text.partition("#")[0].strip()):
+        return text  # without letters too, where YAML reads nothing
     if text.lower() in ("true", "false") and ("bool" in kinds or any(isinstance(one, bool) for one in choices)):
         return text.lower() == "true"
     if "float" in kinds and text.lower().lstrip("+-") in ("nan", "inf", "infinity"):
@@ -234,7 +242,13 @@ def _typed(text: str, forms: Forms) -> Any:
         return text
     if isinstance(value, float) and math.isinf(value) and "inf" not in text.lower():
         return text  # too large for a float: no number
+    if type(value) is int and value == 0 and text.lstrip().startswith("-") and _is_float(kinds):
+        return -0.0
     return value if "str" not in kinds or _fits_another(value, kinds) else text
+
+
+def _is_float(kinds: set[str]) -> bool:
+    return "float" in kinds and "int" not in kinds
 
 
 def _fits_another(value: Any, kinds: set[str]) -> bool:

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from labkit.errors import FolderProblem, RunNotFound
-from labkit.record import metrics
+from labkit.record import checkpoints, metrics
 from labkit.record.expectations import Verdict, in_short
 from labkit.record.files import dumps, read_json
 from labkit.record.find import every
@@ -107,6 +107,8 @@ def print_end(run: RunDir, ended: Status) -> None:
         console.print(line, markup=False)
     if ended.state == "failed":
         console.print(f"see: labkit log {shlex.quote(os.path.relpath(run.path))}", markup=False)
+    if ended.state != "finished" and checkpoints.every(run):
+        console.print(f"go on with: labkit resume {shlex.quote(os.path.relpath(run.path))}", markup=False)
     print(run.path)
 
 

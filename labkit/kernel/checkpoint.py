@@ -1,0 +1,171 @@
+"""Writes checkpoints beside the training, and reads them back.
+
+The training waits only while its state is copied. A thread writes the copy beside its final name, makes it durable,
+reads it back once as anybody would who trusts nobody (`weights_only=True`), and only then lets it count.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from labkit.errors import RunProblem
+from labkit.kernel.parts import Copies, state_of
+from labkit.kernel.randomness import random_state
+from labkit.record import checkpoints
+from labkit.record.checkpoints import Saved
+from labkit.record.files import now, sync_folder, write_atomic, write_json
+from labkit.record.rundir import RunDir
+
+FORMAT = 1
+
+
+class Saver:
+    """Saves the checkpoints of one run, one at a time.
+
+    Attributes:
+        saved: Checkpoints that count.
+        lost: Those that the disk did not take.
+    """
+
+    def __init__(self, run: RunDir, logger: logging.Logger, recipe: str = "") -> None:
+        self._run, self._logger, self._recipe = run, logger, recipe
+        self._copies = Copies()
+        self._writing: threading.Thread | None = None
+        self.saved = self.lost = 0
+        run.checkpoints.mkdir(exist_ok=True)
+        for left in run.checkpoints.glob(".*.partial"):  # of a process that was killed while it wrote
+            left.unlink(missing_ok=True)
+        self._number = checkpoints.next_number(run)
+
+    @property
+    def is_busy(self) -> bool:
+        """Tells whether a checkpoint is still being written."""
+        return self._writing is not None and self._writing.is_alive()
+
+    def save(self, parts: Mapping[str, Any], state: dict[str, Any], lines: int, score: float | None, keep: int) -> None:
+        """Copies the state of everything; the rest happens in a thread.
+
+        Args:
+            parts: What has a state, by name.
+            state: The notebook's own values.
+            lines: Lines of metrics logged so far.
+            score: What the checkpoint is judged by; higher is better.
+            keep: How many of the newest to keep, beside the best.
+
+        Raises:
+            RunProblem: Something in it is not plain.
+        """
+        self.wait()  # the memory of the last copy is used again
+        content = {
+            "format": FORMAT,
+            "parts": {name: self._copies.of(state_of(part, name), name) for name, part in parts.items()},
+            "state": self._copies.of(state, "state"),
+            "random": random_state(),
+        }
+        facts = {
+            "format": FORMAT,
+            "created": now(),
+            "attempt": int(self._run.attempt.name),
+            "lines": lines,
+            "parts": sorted(parts),
+            "torch": torch.__version__,
+            "score": score,
+        }
+        number, self._number = self._number, self._number + 1
+        self._writing = threading.Thread(
+            target=self._write, args=(number, content, facts, keep), name="labkit-checkpoint", daemon=True
+        )
+        self._writing.start()
+
+    def wait(self) -> None:
+        """Returns when what was saved is on the disk, or is known to be lost."""
+        if self._writing is not None:
+            self._writing.join()
+
+    def _write(self, number: int, content: dict[str, Any], facts: dict[str, Any], keep: int) -> None:
+        name = self._run.checkpoints / f"{number:06}"
+        beside = name.with_name(f".{name.name}.partial")
+        try:
+            self._run.checkpoints.mkdir(exist_ok=True)
+            began = time.perf_counter()
+            torch.save(content, str(beside))
+            _make_durable(beside)
+            facts |= fingerprint_of(beside)
+            load(beside)
+            os.replace(beside, name.with_suffix(".pt"))
+            write_atomic(
+                name.with_suffix(".yaml"), self._recipe.replace("CHECKPOINT", f"{name.name}.pt"), durable=False
+            )
+            facts["seconds"] = round(time.perf_counter() - began, 3)
+            write_json(name.with_suffix(".json"), facts)
+            sync_folder(self._run.checkpoints)
+            self.saved += 1
+            self._tidy(keep)
+        except Exception as error:  # a full disk stops no training; torch raises RuntimeError for it
+            self.lost += 1
+            self._logger.error("checkpoint %s was not saved: %s", name.name, error)
+            beside.unlink(missing_ok=True)
+
+    def _tidy(self, keep: int) -> None:
+        """Deletes what need not be kept, and lets the links lead to the last and the best."""
+        found = checkpoints.every(self._run)
+        for saved in list(checkpoints.superfluous(found, keep)):
+            checkpoints.remove(saved)
+        _link(self._run.checkpoints / "last.pt", found[-1])
+        best = checkpoints.best_of(found)
+        if best is not None:
+            _link(self._run.checkpoints / "best.pt", best)
+
+
+def _make_durable(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def fingerprint_of(path: Path) -> dict[str, Any]:
+    """Returns the size and the SHA-256 of a file."""
+    digest, size = hashlib.sha256(), 0
+    with path.open("rb", buffering=0) as file:
+        while piece := file.read(checkpoints.PIECE_BYTES):
+            digest.update(piece)
+            size += len(piece)
+    return {"bytes": size, "sha256": digest.hexdigest()}
+
+
+def _link(link: Path, saved: Saved) -> None:
+    beside = link.with_name(f".{link.name}")
+    try:
+        beside.unlink(missing_ok=True)
+        os.symlink(saved.path.name, beside)
+        os.replace(beside, link)
+    except OSError:
+        pass  # a convenience; some file systems have no links
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Returns the content of a checkpoint, its tensors on the CPU, as far as they are used read from the file.
+
+    Nothing in it is executed.
+
+    Raises:
+        RunProblem: It is no checkpoint of labkit.
+    """
+    try:
+        content = torch.load(str(path), map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # whatever a damaged or hostile file makes of the reader
+        raise RunProblem(f"{path} cannot be read as a checkpoint: {str(error).splitlines()[0]:.200}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("parts"), dict):
+        raise RunProblem(f"{path} is no checkpoint of labkit; labkit saves them with run.checkpoint(…)")
+    return content

@@ -1,0 +1,128 @@
+"""What a training goes on from: a checkpoint of its own run, another one that a parameter names, or nothing."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from labkit.errors import BadInput, RunProblem
+from labkit.kernel import checkpoint
+from labkit.kernel.parts import load_into, unwrapped
+from labkit.kernel.randomness import set_random_state
+from labkit.record import checkpoints
+from labkit.record.checkpoints import Saved
+from labkit.record.files import read_json
+from labkit.record.rundir import RunDir
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What was put back.
+
+    Attributes:
+        state: The notebook's own values as they were saved; None where only weights were loaded, or nothing.
+        lines: Lines of metrics that belong to it.
+        facts: What the record says of it.
+    """
+
+    state: dict[str, Any] | None = None
+    lines: int = 0
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def of_attempt(run: RunDir, parts: Mapping[str, Any], logger: logging.Logger) -> Restored:
+    """Goes on with a run that `labkit resume` has started again, from its newest whole checkpoint.
+
+    Raises:
+        RunProblem: The checkpoint does not fit what this process has.
+    """
+    order = read_json(run.attempt / "resume.json") or {}
+    upto = order.get("checkpoint")
+    saved, damaged = checkpoints.newest_whole(run, upto if isinstance(upto, int) else None)
+    for name, problem in damaged.items():
+        logger.warning("checkpoint %s is not used: %s", name, problem)
+    facts: dict[str, Any] = {"checkpoint": None, "damaged": damaged}
+    if saved is None:
+        logger.warning("no checkpoint can be used: the training begins anew")
+        return Restored(facts=facts)
+    state = _put_back(saved.path, saved.facts, parts, is_forced=order.get("forced") is True)
+    for later in checkpoints.every(run):
+        if later.number > saved.number:
+            checkpoints.set_aside(
+                later, int(run.attempt.name), damaged.get(later.path.name, "an earlier one was taken")
+            )
+    logger.info("resumed from checkpoint %s, saved %s", saved.path.name, saved.facts.get("created"))
+    return Restored(state, saved.lines, facts | {"checkpoint": saved.path.name, "sha256": saved.sha256})
+
+
+def of_parameter(text: str, notebook: Path, parts: Mapping[str, Any]) -> tuple[Restored, Saved | None]:
+    """Goes on from the checkpoint that RESUME names, in a run of its own.
+
+    Raises:
+        RunProblem: There is no such checkpoint, or it does not fit.
+    """
+    path = _path(text, notebook, "last")
+    saved = checkpoints.read(path.resolve().with_suffix(".json"))
+    state = _put_back(path, saved.facts if saved is not None else {}, parts, is_forced=False)
+    facts = {"resumed_from": str(path), "sha256": saved.sha256 if saved is not None else None}
+    return Restored(state, saved.lines if saved is not None else 0, facts), saved
+
+
+def weights(text: str, notebook: Path, parts: Mapping[str, Any]) -> Restored:
+    """Loads the model that MODEL_PATH names: one of labkit's checkpoints, or a file with a model's state.
+
+    Raises:
+        RunProblem: There is none, or it does not fit.
+    """
+    if "model" not in parts:
+        raise RunProblem("MODEL_PATH names weights; give the model to load them into: run.restore(model=model, …)")
+    path = _path(text, notebook, "best")
+    try:
+        content = torch.load(str(path), map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a damaged or hostile file makes of the reader
+        raise RunProblem(f"MODEL_PATH: {path} cannot be read: {str(error).splitlines()[0]:.200}") from error
+    found = content.get("parts", {}).get("model") if isinstance(content, dict) and "parts" in content else content
+    load_into(parts["model"], found, f"MODEL_PATH {path}: model")
+    return Restored(facts={"model_from": str(path), "sha256": checkpoint.fingerprint_of(path)["sha256"]})
+
+
+def _path(text: str, notebook: Path, prefer: str) -> Path:
+    try:
+        return checkpoints.locate(text, notebook, prefer)
+    except BadInput as error:
+        raise RunProblem(str(error)) from error
+
+
+def _put_back(path: Path, facts: Mapping[str, Any], parts: Mapping[str, Any], is_forced: bool) -> dict[str, Any]:
+    """Puts the content of a checkpoint back into the parts, the generators last; returns the notebook's own values."""
+    content = checkpoint.load(path)
+    found = _differences(content, facts, parts)
+    if found and not is_forced:
+        listed = "\n".join(f"- {line}" for line in found)
+        raise RunProblem(
+            f"{path.name} was saved under other conditions, so the run would not end as it would have:\n{listed}\n"
+            "Make them what they were, begin a new run, or take the differences: labkit resume --force"
+        )
+    for name, part in parts.items():
+        if name in content["parts"]:
+            load_into(part, content["parts"][name], name)
+    set_random_state(content["random"])
+    return dict(content.get("state") or {})
+
+
+def _differences(content: Mapping[str, Any], facts: Mapping[str, Any], parts: Mapping[str, Any]) -> list[str]:
+    saved = content["parts"]
+    found = [f"{name} is not in the checkpoint" for name in parts if name not in saved]
+    found += [f"{name} is in the checkpoint, and not given to run.restore" for name in saved if name not in parts]
+    if facts.get("torch", torch.__version__) != torch.__version__:
+        found.append(f"PyTorch was {facts['torch']}, is {torch.__version__}")
+    for name, part in parts.items():
+        ask = getattr(unwrapped(part), "differences", None)
+        if name in saved and callable(ask):
+            found += [f"{name}: {line}" for line in ask(saved[name])]
+    return found

@@ -1,0 +1,97 @@
+"""What the checkpoints of a run save and restore, and when: the part of `Run` that knows PyTorch."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from labkit.errors import RunProblem
+from labkit.kernel import resume
+from labkit.kernel.checkpoint import Saver
+from labkit.kernel.resume import Restored
+from labkit.record.checkpoints import Saved
+from labkit.record.files import write_json
+from labkit.record.rundir import RunDir
+
+RECIPE = """\
+# Goes on from this checkpoint:            labkit resume {run}
+# The same, where the notebook declares RESUME: labkit run {notebook} -f THIS_FILE
+# To train on from its weights as a new run, put MODEL_PATH in the place of RESUME.
+RESUME: {checkpoint}
+"""
+
+
+class TrainingState:
+    """The parts of a training, and their checkpoints.
+
+    Attributes:
+        saver: Writes the checkpoints; None before the first was asked for.
+    """
+
+    def __init__(self, run: RunDir, parameters: dict[str, Any], notebook: Path, logger: logging.Logger) -> None:
+        self._run, self._parameters, self._notebook, self._logger = run, parameters, notebook, logger
+        self._parts: dict[str, Any] = {}
+        self._due = 0.0
+        self.saver: Saver | None = None
+
+    def restore(self, parts: Mapping[str, Any]) -> tuple[Restored, Saved | None]:
+        """Puts back what there is to go on from, and records what it was.
+
+        Returns:
+            What was put back, and the checkpoint of another run that it came from.
+        """
+        self._parts = {name: part for name, part in parts.items() if part is not None}
+        self._prepare()
+        restored, foreign = Restored(), None
+        number = int(self._run.attempt.name)
+        if number > 1:
+            restored = resume.of_attempt(self._run, self._parts, self._logger)
+        elif wanted := self._parameters.get("RESUME"):
+            restored, foreign = resume.of_parameter(str(wanted), self._notebook, self._parts)
+        if restored.state is None and (wanted := self._parameters.get("MODEL_PATH")):
+            loaded = resume.weights(str(wanted), self._notebook, self._parts)
+            restored = Restored(None, 0, restored.facts | loaded.facts)
+        if restored.facts:
+            write_json(self._run.attempt / "restored.json", restored.facts)
+        return restored, foreign
+
+    def _prepare(self) -> Saver:
+        if self.saver is None:
+            recipe = RECIPE.format(
+                run=self._run.name, notebook=self._notebook.name, checkpoint=self._run.checkpoints / "CHECKPOINT"
+            )
+            self.saver = Saver(self._run, self._logger, recipe)
+        return self.saver
+
+    def is_due(self, every_s: float) -> bool:
+        """Tells whether so much time has passed since the last checkpoint, and that is on the disk."""
+        moment = time.monotonic()
+        if not self._due:
+            self._due = moment + every_s
+        if moment < self._due or (self.saver is not None and self.saver.is_busy):
+            return False
+        self._due = moment + every_s
+        return True
+
+    def save(self, parts: Mapping[str, Any], state: dict[str, Any], lines: int, score: float | None, keep: int) -> None:
+        """Saves a checkpoint, of the parts given to `restore` where none are given.
+
+        Raises:
+            RunProblem: There is nothing to save, or something that cannot be saved.
+        """
+        self._parts = {name: part for name, part in parts.items() if part is not None} or self._parts
+        if not self._parts:
+            raise RunProblem("run.checkpoint: nothing to save; give model=model, optimizer=optimizer, …")
+        if isinstance(keep, bool) or not isinstance(keep, int) or keep < 1:
+            raise RunProblem(f"run.checkpoint: keep={keep!r} is no number of checkpoints from 1 up")
+        if score is not None:
+            score = float(score)
+        self._prepare().save(self._parts, state, lines, score, keep)
+
+    def wait(self) -> None:
+        """Returns when the last checkpoint is on the disk."""
+        if self.saver is not None:
+            self.saver.wait()
