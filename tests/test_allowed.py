@@ -154,13 +154,14 @@ def test_a_range_holds_its_ends_as_its_brackets_say():
     assert not Interval(0, 2**53, True, True).holds(2**53 + 1)
 
 
-def test_a_range_is_for_every_number_in_a_list_and_for_nothing_else():
+def test_a_range_is_for_every_number_in_lists_and_mappings_and_for_nothing_else():
     assert of("list[int] | None", "in [1, 9]").fit(None) is None
     assert of("bool", "in [5, 9]").fit(True) is True
     assert of("str | float", "in [5, 9]").fit("a") == "a"
-    for value in ([1, 10], [[0]], [math.nan]):
+    assert of("dict[str, float]", "in [1, 9]").fit({"momentum": 1}) == {"momentum": 1.0}
+    for value in ([1, 10], [[0]], [math.nan], {"momentum": 0}, {"a": {"b": [10]}}):
         with pytest.raises(ValueError, match=r"outside of the range \[1, 9\]"):
-            of("list", "in [1, 9]").fit(value)
+            of("list | dict", "in [1, 9]").fit(value)
 
 
 def test_a_declaration_is_described_as_messages_show_it():

@@ -57,7 +57,7 @@ class Allowed:
 
     Attributes:
         forms: The alternatives of its type; empty where every type is allowed.
-        interval: Where its numbers, those in lists too, must lie.
+        interval: Where its numbers, those in lists and mappings too, must lie.
     """
 
     forms: Forms = ()
@@ -228,9 +228,9 @@ def _as_float(value: int) -> float | None:
 
 
 def _numbers(value: Any) -> Iterator[float]:
-    """Yields the numbers of a value, those in lists too."""
-    if isinstance(value, (list, tuple)):
-        for item in value:
+    """Yields the numbers of a value, those in lists and under the keys of mappings too."""
+    if isinstance(value, (list, tuple, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
             yield from _numbers(item)
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
         yield value

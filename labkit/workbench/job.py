@@ -18,6 +18,7 @@ from labkit.record.files import dumps
 from labkit.record.find import whereabouts
 from labkit.record.process import Process
 from labkit.record.rundir import RunDir, create
+from labkit.record.secret import masked
 from labkit.workbench import literals, modes, notebook, outline, params, yamlfile
 from labkit.workbench.notebook import Notebook
 from labkit.workbench.params import Asked
@@ -182,7 +183,7 @@ def params_text(declared: list[Parameter], values: dict[str, Any], given: dict[s
 
 def _ascii(value: Any) -> str:
     try:
-        return ascii(value)[:200]
+        return masked(ascii(value))[:200]
     except (ValueError, RecursionError):  # an integer of very many digits somewhere in it
         return type(value).__name__
 
