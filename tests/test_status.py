@@ -101,6 +101,7 @@ def test_a_process_in_a_container_is_known_by_the_number_that_it_has_there(run: 
     container = subprocess.Popen([*command, str(run.process)], stdin=subprocess.PIPE)
     while not run.process.exists():
         time.sleep(0.01)
+    beat(run, 0)
     assert status(run).state == "running"
     container.communicate(b"\n")
     assert status(run).state == "killed"

@@ -101,7 +101,7 @@ def status(run: RunDir) -> Status:
         if has_fresh_heartbeat(run):
             return Status("running", f"on {process.host}", so_far)
         return Status("unknown", f"it ran on {process.host}, which cannot be asked from here")
-    if process.is_alive() or _lives_in_a_container(process):
+    if process.is_alive() or (has_fresh_heartbeat(run) and _lives_in_a_container(process)):
         return Status("running", "", so_far)
     if _is_out_of_sight(process):
         if has_fresh_heartbeat(run):
