@@ -12,6 +12,7 @@ from records import quick
 from running import make_lab
 from tiny import parameters, write
 
+from labkit.errors import NotebookProblem
 from labkit.record.allowed import broken
 from labkit.record.declared import declared
 from labkit.record.rundir import RunDir
@@ -31,6 +32,14 @@ def test_a_value_that_the_cell_changes_below_its_line_stands_in_no_record(tmp_pa
     assert manifest["parameters"] == {"DEBUG": True}
     assert manifest["declared"] == ["DEBUG"]
     assert run.params.read_text() == "DEBUG: true\n"
+
+
+@pytest.mark.parametrize(
+    "rest", ["if not API_KEY:\n    API_KEY = input()", "API_KEY = ''", "API_KEY += 'x'", "del API_KEY"]
+)
+def test_a_secret_in_the_cell_is_refused_also_where_its_name_gets_another_value_later(tmp_path: Path, rest: str):
+    with pytest.raises(NotebookProblem, match="line 1 of the parameters: the default of API_KEY looks like a secret"):
+        prepared(tmp_path, f"API_KEY: str = 'hunter2hunter2'\n{rest}\n")
 
 
 def test_the_manifest_says_what_the_notebook_is_about_who_asked_and_how(tmp_path: Path):

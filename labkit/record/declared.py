@@ -42,7 +42,7 @@ def declared(source: str) -> list[Parameter]:
     Raises:
         SyntaxError: The source is not Python (cell magics are not).
     """
-    return list(_read(source)[0].values())
+    return list(_read(source).parameters.values())
 
 
 def computed(source: str) -> dict[str, int]:
@@ -51,14 +51,32 @@ def computed(source: str) -> dict[str, int]:
     Raises:
         SyntaxError: The source is not Python.
     """
-    return _read(source)[1]
+    return _read(source).computed
 
 
-def _read(source: str) -> tuple[dict[str, Parameter], dict[str, int]]:
-    """Returns the parameters by name, and the names that are computed, or changed once declared, with their lines."""
+def written(source: str) -> list[Parameter]:
+    """Returns every plain value that a cell's source gives to a name, also where the name has another one later.
+
+    Raises:
+        SyntaxError: The source is not Python.
+    """
+    return _read(source).written
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A cell's parameters by name, what it computes or changes with the lines, and all plain values in it."""
+
+    parameters: dict[str, Parameter]
+    computed: dict[str, int]
+    written: list[Parameter]
+
+
+def _read(source: str) -> _Read:
     comments = _comments(source)
     found: dict[str, Parameter] = {}
     lines: dict[str, int] = {}
+    plain: list[Parameter] = []
     for statement in ast.parse(source).body:
         changed = _stored(statement) | _changed(statement, found)
         for name, line in changed.items():
@@ -73,8 +91,9 @@ def _read(source: str) -> tuple[dict[str, Parameter], dict[str, int]]:
                 continue
             help_text = comments.get(value.end_lineno or statement.lineno, "")
             found[name] = Parameter(name, annotation, default, help_text, statement.lineno)
+            plain.append(found[name])
             lines.pop(name, None)
-    return found, lines
+    return _Read(found, lines, plain)
 
 
 def _stored(statement: ast.stmt) -> dict[str, int]:

@@ -98,7 +98,7 @@ def prepare(
     path = source.path
     readable = bool(asked) or source.is_plain_python()
     declared, computed = (source.parameters(), source.computed()) if readable else ([], {})
-    given = params.admit(declared, asked, path.name, computed)
+    given = params.admit(declared, asked, path.name, computed, source.written() if readable else [])
     if given.get("MODEL_PATH") and modes.names_checkpoint("MODEL_PATH", declared):
         checkpoints.locate(given["MODEL_PATH"], path, "best")  # refused now, not after the data were loaded
     kernel = kernel or source.kernel
@@ -109,38 +109,38 @@ def prepare(
     grace_s = float(settings["grace_s"].value) if grace_s is None else grace_s
     fills = source.language == "python"  # no other language is sure to have a translator of parameters
     values = given | (version.filled(params.effective(declared, given), given, root) if fills else {})
-    effective = params.effective(declared, values)
     manifest = {
-        "notebook": os.path.relpath(path, root),
+        **_contents(source, root),
         **whereabouts(root, folder),
-        **_contents(source),
-        "parameters": effective,
-        "given": given,
-        "values": {name: literals.literal(value) for name, value in values.items()},
-        "declared": [parameter.name for parameter in declared],
+        **_parameters(declared, values, given),
         **_request(kernel, command),
-        "labels": [*(["debug"] if effective.get("DEBUG") is True else []), *labels],
-        **more,
     }
-    files: dict[str, bytes | str] = {
-        "params.yaml": params_text(declared, values, given),
-        "environment.json": dumps(provenance.basics(), pretty=True),
-        "source/notebook.ipynb": source.dumps(),
-        "notebook.ipynb": source.dumps(),
-    }
-    run = create(folder, source.name, manifest, files)
+    is_debug = manifest["parameters"].get("DEBUG") is True
+    manifest |= {"labels": [*(["debug"] if is_debug else []), *labels], **more}
+    run = create(folder, source.name, manifest, _files(source, params_text(declared, values, given)))
     return Job(str(run.path), str(path), values, kernel, source.language, timeout_s, grace_s)
 
 
-def _contents(source: Notebook) -> dict[str, Any]:
-    """Returns the part of a manifest that says what the notebook is about, in its own words."""
+def _contents(source: Notebook, root: Path) -> dict[str, Any]:
+    """Returns the part of a manifest that says which notebook it is, and in its own words what it is about."""
     prose = [cell["source"] for cell in source.cells if cell["cell_type"] == "markdown"]
     return {
+        "notebook": os.path.relpath(source.path, root),
         "title": source.title,
         "question": outline.question(prose),
         "conclusion": outline.section(prose, "conclusion"),
         "next_steps": outline.next_steps(prose),
         "source_sha256": source.sha256,
+    }
+
+
+def _parameters(declared: list[Parameter], values: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Returns the part of a manifest that says what the kernel has, and what of it was asked for."""
+    return {
+        "parameters": params.effective(declared, values),
+        "given": given,
+        "values": {name: literals.literal(value) for name, value in values.items()},
+        "declared": [parameter.name for parameter in declared],
     }
 
 
@@ -153,6 +153,16 @@ def _request(kernel: str, command: list[str] | None) -> dict[str, Any]:
         "command": command or [],
         "kernel": kernel,
         "creator": creator.facts(),
+    }
+
+
+def _files(source: Notebook, parameters: str) -> dict[str, bytes | str]:
+    """Returns the files that a run's directory has from the beginning, beside the manifest."""
+    return {
+        "params.yaml": parameters,
+        "environment.json": dumps(provenance.basics(), pretty=True),
+        "source/notebook.ipynb": source.dumps(),
+        "notebook.ipynb": source.dumps(),
     }
 
 

@@ -13,7 +13,7 @@ import orjson
 
 from labkit.errors import NotebookProblem
 from labkit.record import lab
-from labkit.record.declared import Parameter, computed, declared
+from labkit.record.declared import Parameter, computed, declared, written
 from labkit.record.files import dumps
 from labkit.workbench import outline
 
@@ -94,6 +94,10 @@ class Notebook:
     def computed(self) -> dict[str, int]:
         """Returns the names that the cell tagged `parameters` computes, with their lines: none of them can be set."""
         return computed(self._parameters_source())
+
+    def written(self) -> list[Parameter]:
+        """Returns every plain value that the cell tagged `parameters` gives to a name, those in its later lines too."""
+        return written(self._parameters_source())
 
     def _parameters_source(self) -> str:
         """Returns the source of the cell tagged `parameters`, which is Python; empty where there is none.

@@ -91,16 +91,28 @@ def resolve(
 
 
 def admit(
-    parameters: list[Parameter], asked: Asked, where: str, computed: Mapping[str, int] | None = None
+    parameters: list[Parameter],
+    asked: Asked,
+    where: str,
+    computed: Mapping[str, int] | None = None,
+    written: Iterable[Parameter] = (),
 ) -> dict[str, Any]:
     """Returns what `resolve` does, after checking all that would run: combinations and the notebook's own declarations.
+
+    Args:
+        parameters: What the notebook declares.
+        asked: What the user asks for; text from a command line is a `Raw`.
+        where: The notebook, for messages.
+        computed: Names that the cell computes, with their lines.
+        written: Further plain values in the cell: none of them may be a secret either.
 
     Raises:
         ParameterProblem: What was asked for cannot be, alone or together.
         NotebookProblem: A declaration makes no sense, or its own default breaks it or looks like a secret.
     """
     cell = _Cell(where, parameters, computed or {})
-    if exposed := [_exposed(one, where) for one in parameters if is_secret_default(one.name, one.default)]:
+    every = [*parameters, *written]
+    if exposed := [_exposed(one, where) for one in every if is_secret_default(one.name, one.default)]:
         raise NotebookProblem(_listed(exposed))  # alone: other messages repeat defaults
     values, problems = _taken(cell, asked)
     problems += modes.contradictions(cell.defaults | values)
