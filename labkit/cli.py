@@ -135,9 +135,9 @@ def run(
                 click.echo("labkit: the preflight did not finish, so the full run was not started", err=True)
                 ctx.exit(status)
             more["preflight"] = trial.directory.name
-        resumed, newest, asked = resuming.named(source, asked, lab.runs_folder(source.path.parent, runs))
+        resumed, newest, others = resuming.named(source, asked, lab.runs_folder(source.path.parent, runs))
         if resumed is None:
-            prepared = job.prepare(source, asked, **more)
+            prepared = job.prepare(source, others, **more)
         else:
             only = {name: more[name] for name in ("timeout_s", "grace_s", "command")}
             prepared = resuming.prepare(resumed, checkpoint=newest, **only)

@@ -41,7 +41,7 @@ def of_attempt(run: RunDir, parts: Mapping[str, Any], logger: logging.Logger) ->
     Raises:
         RunProblem: The checkpoint does not fit what this process has.
     """
-    order = read_json(run.attempt / "resume.json") or {}
+    order = read_json(run.resumption) or {}
     upto = order.get("checkpoint")
     saved, damaged = checkpoints.newest_whole(run, upto if isinstance(upto, int) else None)
     for name, problem in damaged.items():

@@ -55,7 +55,7 @@ class TrainingState:
             loaded = resume.weights(str(wanted), self._notebook, self._parts)
             restored = Restored(None, 0, restored.facts | loaded.facts)
         if restored.facts:
-            write_json(self._run.attempt / "restored.json", restored.facts)
+            write_json(self._run.restored, restored.facts)
         return restored, foreign
 
     def _prepare(self) -> Saver:

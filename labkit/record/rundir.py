@@ -149,6 +149,16 @@ class RunDir:
         return self.attempt / "heartbeat"
 
     @property
+    def resumption(self) -> Path:
+        """Who asked for the newest attempt, where it goes on with an earlier one, and what was different."""
+        return self.attempt / "resume.json"
+
+    @property
+    def restored(self) -> Path:
+        """What the newest attempt went on from."""
+        return self.attempt / "restored.json"
+
+    @property
     def begun(self) -> Path:
         """What a resumed attempt has logged before it was known what it goes on from."""
         return self.attempt / "begun.jsonl"

@@ -164,10 +164,13 @@ def _sees_all() -> bool:
 
 
 def _not_started(run: RunDir) -> Status:
-    asked = read_json(run.manifest) or {}
+    resumption = read_json(run.resumption)
+    asked = resumption or read_json(run.manifest) or {}
     creator = Process.read(asked.get("creator"))
     if creator is not None and creator.is_alive():
         return Status("queued")
+    if resumption is not None and creator is not None and creator.is_here():
+        return Status("killed", f"process {creator.pid}, which was to resume it, is gone")
     return Status("unknown", "there is no sign that it ever started")
 
 

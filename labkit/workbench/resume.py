@@ -48,6 +48,7 @@ def prepare(
     Raises:
         BadInput: The run cannot go on, or somebody else goes on with it; nothing was changed.
     """
+    earlier = int(run.attempt.name)  # before the status is asked: a later attempt is somebody else's
     manifest = run.read_manifest()
     _refuse_unless_stopped(run, manifest, force)
     path, root = _home(run, manifest)
@@ -81,8 +82,8 @@ def prepare(
         "created": now(),
         "creator": Process.of(os.getpid()).facts(),
     }
-    number = _claim(run, order)
-    _put_away(run, number - 1)
+    _claim(run, earlier + 1, order)
+    _put_away(run, earlier)
     return Job(str(run.path), str(path), values, kernel, source.language, timeout_s, grace_s)
 
 
@@ -145,13 +146,12 @@ def _changed_packages(run: RunDir) -> list[str]:
     ]
 
 
-def _claim(run: RunDir, order: dict[str, Any]) -> int:
-    """Makes the folder of the next attempt, which only one process can; returns its number.
+def _claim(run: RunDir, number: int, order: dict[str, Any]) -> None:
+    """Makes the folder of the next attempt, which only one process can.
 
     It is filled under a hidden name and renamed: a rename to a folder that is there and not empty fails, on network
     file systems too, where locks do not hold.
     """
-    number = int(run.attempt.name) + 1
     hidden = run.attempts / f".{number}.{secrets.token_hex(4)}"
     try:
         hidden.mkdir()
@@ -164,7 +164,6 @@ def _claim(run: RunDir, order: dict[str, Any]) -> int:
             who = f"process {other.get('pid')} on {other.get('host')}"
             raise BadInput(f"{run.name} is being resumed by somebody else, {who}; attempt {number} is theirs") from None
         raise FolderProblem(f"{run.attempts} cannot be written: {error.strerror or error}") from error
-    return number
 
 
 def _put_away(run: RunDir, earlier: int) -> None:
