@@ -64,3 +64,11 @@ def test_a_table_that_cannot_be_saved_is_shown_all_the_same_and_counted(run, cap
     (run.path / "figures").write_text("a file in the way")
     assert run.table("epochs", {"a": [1]})["a"].tolist() == [1]
     assert run._figures_lost == 1
+
+
+def test_a_closed_run_takes_no_figure_no_table_and_no_label(run):
+    run.finish()
+    for refused in (lambda: line(run), lambda: run.table("epochs", {"a": [1]}), lambda: run.label("stand-in")):
+        with pytest.raises(RunProblem, match=r"run\.\w+: .* is closed; use the run that labkit\.start\(\) opened"):
+            refused()
+    assert not list(run.path.glob("figures/*")) and not run.directory.stated.exists()

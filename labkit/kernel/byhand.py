@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import sys
 import threading
@@ -11,10 +12,12 @@ from typing import Any
 
 from labkit.errors import FolderProblem
 from labkit.kernel import cells
-from labkit.kernel.journal import Journal, deviations, read_saved
+from labkit.kernel.explored import deviations, failed, of_this_run
+from labkit.kernel.journal import Journal
+from labkit.kernel.saved import Saved, parameter_names, read_saved
 from labkit.launch import signals
 from labkit.record import lab, provenance, version
-from labkit.record.files import iso, plain_json, write_json
+from labkit.record.files import dumps, is_deep, iso, plain_json, write_json
 from labkit.record.find import whereabouts
 from labkit.record.process import Process
 from labkit.record.rundir import SCRATCH, create
@@ -31,14 +34,15 @@ class ByHand:
     Attributes:
         directory: The run's directory, under `runs/.scratch/`.
         notebook: The notebook or the script.
-        parameters: The plain variables in upper case, at the start; an empty VERSION filled in.
+        parameters: What `parameters_now` finds at the start; an empty VERSION filled in.
     """
 
     def __init__(self) -> None:
         self.notebook = cells.notebook_path()
         self._lab = lab.root(self.notebook.parent)
-        self.at_start = parameters_now()
-        self.parameters = self.at_start | version.filled(self.at_start, {}, self._lab)
+        self._saved_at_start = read_saved(self.notebook)
+        self.at_start = copy.deepcopy(parameters_now(self._saved_at_start))  # a cell may change a list in place
+        self.parameters = copy.deepcopy(self.at_start) | version.filled(self.at_start, {}, self._lab)
         self._began = time.time()
         runs = lab.runs_folder(self.notebook.parent)
         manifest = self._manifest() | whereabouts(self._lab, runs)
@@ -46,7 +50,7 @@ class ByHand:
         process = Process.of(os.getpid()).facts()
         facts = {"process": process, "started": iso(self._began), "started_s": self._began}
         write_json(self.directory.process, facts)
-        self.journal = Journal(self.directory.journal)
+        self.journal = Journal(self.directory.journal, self.at_start)
         self.log = self.directory.log.open("a", encoding="utf-8", buffering=1)
         self._ended = threading.Event()
         source = (self.directory, self.notebook.parent)
@@ -75,27 +79,52 @@ class ByHand:
             self._ended.wait(HEARTBEAT_S)
 
     def explored(self) -> list[str]:
-        """Returns in what the work differs from a clean run of the saved notebook."""
+        """Returns in what the work so far differs from a clean run of the saved notebook."""
+        entries, changed = self.journal.entries, self.journal.changed()
+        try:
+            saved = self._saved()
+            if saved is None or not entries:
+                return []
+            return deviations(entries, saved, self.at_start, changed, before=self.journal.before)
+        except Exception as error:
+            return [_not_judged(error)]
+
+    def _saved(self) -> Saved | None:
         if not self.notebook.exists():
             self.notebook = cells.notebook_path()  # it was renamed meanwhile
-        saved = read_saved(self.notebook)
-        if saved is None or not self.journal.entries:
-            return []
-        return deviations(self.journal.entries, saved, self.at_start, cells.values())
+        return read_saved(self.notebook)
 
     def close(self) -> None:
-        """Records how the run ended and what it came to."""
+        """Records what the run came to, and last of all how it ended: one that is cut off here has not finished."""
         self._ended.set()
         self.journal.close()
-        provenance.record_modules(self.directory.source, self._lab)
+        explored, failed_cells = self._judged()
+        state, reason = self._how_it_ended(failed_cells)
         self._source.join(SOURCE_S)  # it writes into the manifest too
-        state, reason = self._how_it_ended()
+        self._label(explored)
+        try:
+            summarise(self.directory, state)
+            provenance.record_modules(self.directory.source, self._lab)
+        except Exception as error:  # readers make their own summary
+            print(f"labkit: not all of {self.directory.name} could be recorded: {error!r:.300}", file=sys.stderr)
         record(self.directory.exit, exit_record(state, reason, self._began, written_by="kernel"))
-        self._label()
-        summarise(self.directory)
         self.log.close()
 
-    def _how_it_ended(self) -> tuple[str, str]:
+    def _judged(self) -> tuple[list[str], list[str]]:
+        """Returns in what the work, now over, differs from a clean run, and the cells that failed."""
+        entries = self.journal.entries
+        try:
+            saved = self._saved()
+            if saved is None or not entries:
+                return [], failed(entries, None)
+            own = of_this_run(entries, self.journal.running(), saved)
+            began = self._saved_at_start if len(own) < len(entries) else None
+            then, changed, before = self.at_start, own[-1].changed, self.journal.before
+            return deviations(own, saved, then, changed, before=before, over=True, began=began), failed(own, saved)
+        except Exception as error:
+            return [_not_judged(error)], failed(entries, None)
+
+    def _how_it_ended(self, failed_cells: list[str]) -> tuple[str, str]:
         raised = getattr(sys, "last_value", None) if cells.shell() is None else None  # what ended a script
         if signals.requested():
             return "interrupted", signals.requested()
@@ -103,22 +132,34 @@ class ByHand:
             return "interrupted", "Ctrl-C"
         if raised is not None:
             return "failed", f"{type(raised).__name__}: {raised}"
-        failed = self.journal.failed()
-        return ("failed", f"{', '.join(failed)} raised") if failed else ("finished", "")
+        return ("failed", f"{', '.join(failed_cells)} raised") if failed_cells else ("finished", "")
 
-    def _label(self) -> None:
-        reasons = self.explored()
-        if reasons:
-            try:
-                labels = self.directory.read_manifest()["labels"]
-                self.directory.update_manifest(labels=[*labels, "explored"], explored="; ".join(reasons))
-            except (OSError, FolderProblem) as error:
-                print(f"labkit: the label `explored` could not be written: {error}", file=sys.stderr)
+    def _label(self, explored: list[str]) -> None:
+        if not explored:
+            return
+        try:
+            labels = self.directory.read_manifest()["labels"]
+            self.directory.update_manifest(labels=[*labels, "explored"], explored="; ".join(explored))
+        except (OSError, FolderProblem) as error:
+            print(f"labkit: the label `explored` could not be written: {error}", file=sys.stderr)
 
 
-def parameters_now() -> dict[str, Any]:
-    """Returns the notebook's plain variables in upper case."""
-    return {name: value for name, value in cells.values().items() if name.isupper() and _is_plain(value)}
+def _not_judged(error: Exception) -> str:
+    """Returns a reason: whatever stands in its notebook, a run ends, and is not taken for a clean one."""
+    return f"its journal could not be judged: {type(error).__name__}: {error!s:.200}"
+
+
+def parameters_now(saved: Saved | None) -> dict[str, Any]:
+    """Returns the parameters: the plain variables that the notebook's parameters cell declares.
+
+    Where it has no such cell, they are all plain variables in upper case.
+    """
+    values = cells.values()
+    if saved is not None and saved.parameters is not None:
+        names = [name for name in parameter_names(saved, cells.history()) if name in values]
+    else:
+        names = [name for name in values if name.isupper()]
+    return {name: values[name] for name in names if _is_plain(values[name])}
 
 
 def _without_secrets(parameters: dict[str, Any]) -> dict[str, Any]:
@@ -127,11 +168,12 @@ def _without_secrets(parameters: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_plain(value: Any) -> bool:
+    """Tells whether a record can say a value, so that it can be read back."""
     try:
-        plain_json(value)
-    except TypeError:
+        dumps(value)
+        return not is_deep([[plain_json(value)]])  # it stands in an object in the manifest
+    except Exception:  # such as integers of over 4300 digits, or what a class of the notebook's own raises
         return False
-    return True
 
 
 def record(path: Path, value: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from labkit.kernel.saved import normal
 from labkit.record.files import read_json
 
 CELL_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")  # in the notebook's file; VS Code tells an address of its own
@@ -24,6 +25,15 @@ def current_cell() -> str:
     parent = getattr(shell(), "parent_header", None) or {}
     told = str((parent.get("metadata") or {}).get("cellId") or "")
     return told if CELL_ID.fullmatch(told) else ""
+
+
+def history() -> list[str]:
+    """Returns what was executed so far, as it was typed; the cell that is executed now is the last.
+
+    What a front end runs for itself is not among it.
+    """
+    manager = getattr(shell(), "history_manager", None)
+    return list(manager.input_hist_raw[1:]) if manager is not None else []
 
 
 def values() -> dict[str, Any]:
@@ -68,4 +78,4 @@ def _is_this(cell: Any) -> bool:
         return cell.get("id") == current_cell()
     source = cell.get("source")
     source = "".join(map(str, source)) if isinstance(source, list) else source
-    return source == (values().get("In") or [""])[-1]
+    return isinstance(source, str) and normal(source) == normal((history() or [""])[-1])

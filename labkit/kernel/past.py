@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from labkit.errors import RunNotFound
 from labkit.kernel import cells
 from labkit.record import find, lab, metrics
-from labkit.record.files import read_json, read_regular
+from labkit.record.files import open_record, read_json
 from labkit.record.rundir import RunDir
 from labkit.record.status import Status, status
 
@@ -69,20 +69,23 @@ class PastRun:
         return status(self.directory)
 
     def metrics(self) -> pd.DataFrame:
-        """Returns what it logged: a row for each step in the order of steps, a column for each metric."""
+        """Returns what it logged: a row for each step in the order of steps, a column for each metric.
+
+        Of a step that was logged several times it is the last value.
+        """
         import pandas as pd
 
         columns = metrics.read(self.directory.metrics).columns
-        series = {
-            name: pd.Series(column.values, index=column.steps).groupby(level=0).last()
-            for name, column in columns.items()
-        }
-        return pd.DataFrame(series).rename_axis("step")
+        series = {name: pd.Series(column.values, index=column.steps) for name, column in columns.items()}
+        newest = {name: one[~one.index.duplicated(keep="last")] for name, one in series.items()}  # NaN is a value too
+        return pd.DataFrame(newest).sort_index().rename_axis("step")
 
     def log(self, lines: int | None = None) -> str:
-        """Returns what it printed, or the last lines of that."""
-        text = (read_regular(self.directory.log, TAIL_BYTES) or b"").decode("utf-8", "replace")
-        return text if lines is None else "\n".join(text.splitlines()[-lines:])
+        """Returns what it printed, or the last lines of that; of a very long log the end."""
+        text = _tail(self.directory.log)
+        if lines is None:
+            return text
+        return "\n".join(text.splitlines()[-lines:]) if lines > 0 else ""
 
     def _facts(self) -> list[str]:
         found = self.status
@@ -97,3 +100,19 @@ class PastRun:
     def _repr_html_(self) -> str:
         facts = "<br>".join(map(escape, self._facts()))
         return f"<p>{facts}</p><pre>{escape(self.log(SHOWN_LINES))}</pre>"
+
+
+def _tail(path: Path, limit_bytes: int = TAIL_BYTES) -> str:
+    """Returns the last whole lines of a run's file; empty where it is missing or no regular file."""
+    file = open_record(path)
+    if file is None:
+        return ""
+    with file:
+        try:
+            begin = max(0, file.seek(0, os.SEEK_END) - limit_bytes)
+            file.seek(begin)
+            if begin:
+                file.readline()  # it began before
+            return file.read(limit_bytes).decode("utf-8", "replace")
+        except OSError:
+            return ""

@@ -8,7 +8,8 @@ import sys
 
 from labkit.errors import RunProblem
 from labkit.kernel.byhand import ByHand
-from labkit.kernel.journal import other_values, read_saved, unsaved
+from labkit.kernel.explored import other_values, unsaved
+from labkit.kernel.saved import read_saved
 
 
 def promote(hand: ByHand, logger: logging.Logger) -> str:

@@ -12,16 +12,20 @@ from labkit.record.rundir import RunDir
 from labkit.record.status import status
 
 
-def summarise(run: RunDir) -> None:
+def summarise(run: RunDir, state: str | None = None) -> None:
     """Writes summary, verdicts and labels of a run that is over into its manifest.
 
     Where that fails, readers make their own.
+
+    Args:
+        run: The run.
+        state: How it ended, where its exit record is not written yet.
     """
     found = metrics.read(run.metrics)
     try:
         # A manifest that cannot be read just now is refused, not replaced.
         labels = [*run.read_manifest()["labels"], *_stated_labels(run)]
-        judged = [one.facts() for one in verdicts(run, found)]
+        judged = [one.facts() for one in verdicts(run, found, state)]
         changes: dict[str, Any] = {"labels": list(dict.fromkeys(labels)), "verdicts": judged}
         if found.rows or found.torn:  # else none, or none that could be read just now
             changes["summary"] = found.summary()
