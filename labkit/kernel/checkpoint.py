@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,8 @@ class Saver:
         except Exception as error:  # a full disk stops no training; torch raises RuntimeError for it
             self.lost += 1
             self._logger.error("checkpoint %s was not saved: %s", name.name, error)
-            beside.unlink(missing_ok=True)
+            with suppress(OSError):
+                beside.unlink()
 
     def _tidy(self, keep: int) -> None:
         """Deletes what need not be kept, and lets the links lead to the last and the best."""

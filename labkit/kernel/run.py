@@ -298,7 +298,7 @@ class Run:
         """Writes a bar's last state to the log, whose reader does not see the live ones."""
         if capture.current is not None:
             capture.current.write(capture.HIDDEN, text)
-        elif self._by_hand is not None:
+        elif self._by_hand is not None and not self._finished:
             self._by_hand.log.write(text)
 
     def _write_progress(self, facts: dict[str, Any]) -> None:

@@ -1,0 +1,236 @@
+"""Checkpoints: what is saved, what is refused, what is kept, and what a damaged or hostile one does."""
+
+from __future__ import annotations
+
+import collections
+import logging
+import os
+import pickle
+import random
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from records import made
+from torch import nn
+
+from labkit.errors import RunNotFound, RunProblem
+from labkit.kernel import resume
+from labkit.kernel.checkpoint import Saver, load
+from labkit.kernel.parts import Copies, load_into, state_of
+from labkit.kernel.randomness import random_state, set_random_state
+from labkit.kernel.trainingstate import TrainingState
+from labkit.record import checkpoints
+from labkit.record.rundir import RunDir
+
+LOGGER = logging.getLogger("checkpoints")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    return made(tmp_path / "runs", end=None)
+
+
+def parts():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    optimizer = torch.optim.AdamW(model.parameters())
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 10)
+    return {"model": model, "optimizer": optimizer, "scheduler": scheduler, "scaler": torch.amp.GradScaler("cpu")}
+
+
+def step(made):
+    loss = made["model"](torch.rand(8, 3)).square().sum()
+    made["optimizer"].zero_grad()
+    loss.backward()
+    made["optimizer"].step()
+    made["scheduler"].step()
+    return loss.item()
+
+
+def save(saver, made=None, *, score=None, keep=3, **state):
+    saver.save(made or parts(), state, lines=0, score=score, keep=keep)
+    saver.wait()
+
+
+def test_a_training_goes_on_with_the_same_bits_from_what_was_saved(run: RunDir):
+    first, state = parts(), TrainingState(run, {}, run.path / "x.ipynb", LOGGER)
+    for _ in range(3):
+        step(first)
+    state.save(first | {"nothing": None}, {"best": 0.5, "history": [1, 2.0, None]}, 0, None, 3)
+    state.wait()
+    expected = [step(first) for _ in range(3)] + [random.random(), float(np.random.random())]
+
+    again = parts()
+    (saved,) = checkpoints.every(run)
+    restored, _ = resume.of_parameter(str(saved.path), run.path / "x.ipynb", again)
+    assert restored.state == {"best": 0.5, "history": [1, 2.0, None]}
+    assert [step(again) for _ in range(3)] + [random.random(), float(np.random.random())] == expected
+
+
+def test_every_generator_goes_on_where_it_was():
+    own, other = torch.Generator().manual_seed(4), np.random.default_rng(4)
+    state = Copies().of([random_state(), state_of(own, "g"), state_of(other, "n")], "all")
+
+    def draw():
+        return [
+            random.gauss(0, 1),
+            np.random.normal(),
+            torch.randn(3).tolist(),
+            torch.rand(2, generator=own).tolist(),
+            other.random(),
+        ]
+
+    expected = draw()
+    set_random_state(state[0])
+    load_into(own, state[1], "g")
+    load_into(other, state[2], "n")
+    assert draw() == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (np.float64(1), "state['x'] is a float64, which cannot be read back safely; store float64 as a plain number"),
+        (
+            [1, {"y": np.arange(2)}],
+            "state['x'][1]['y'] is a ndarray, which cannot be read back safely; store",
+        ),
+        (Path("x"), "state['x'] is a PosixPath, which cannot be read back safely; store str(…)"),
+        ({1, 2}, "is a set, which cannot be read back safely; store sorted"),
+        (pd.DataFrame(), 'is a DataFrame, which cannot be read back safely; store .to_dict("list")'),
+        ({(1, 2): 3}, "state['x'] has the key (1, 2), a tuple; use text or integers"),
+        (nn.Linear(1, 1), "is a Linear, which cannot be read back safely; store numbers"),
+        (collections.Counter(a=1), "is a Counter"),
+    ],
+)
+def test_what_is_not_plain_is_refused_when_it_is_saved_with_its_key(run: RunDir, value, expected: str):
+    with pytest.raises(RunProblem) as raised:
+        Saver(run, LOGGER).save(parts(), {"x": value}, 0, None, 3)
+    assert expected in str(raised.value)
+    assert checkpoints.every(run) == []
+
+
+def test_the_last_ones_and_the_best_are_kept(run: RunDir):
+    saver = Saver(run, LOGGER)
+    for score in (0.1, 0.9, None, float("nan"), 0.3, 0.2):
+        save(saver, score=score, keep=2)
+    assert [saved.number for saved in checkpoints.every(run)] == [2, 5, 6]
+    assert os.readlink(run.checkpoints / "last.pt") == "000006.pt"
+    assert os.readlink(run.checkpoints / "best.pt") == "000002.pt"
+    assert {path.name for path in run.checkpoints.iterdir()} == {
+        "last.pt", "best.pt", *(f"00000{n}.{ending}" for n in (2, 5, 6) for ending in ("pt", "json", "yaml"))
+    }  # fmt: skip
+
+
+def test_a_copy_is_taken_at_once_so_that_training_on_changes_nothing_that_is_saved(run: RunDir):
+    training, saver = parts(), Saver(run, LOGGER)
+    expected = {name: tensor.clone() for name, tensor in training["model"].state_dict().items()}
+    saver.save(training, {}, 0, None, 3)
+    for tensor in training["model"].state_dict().values():
+        tensor.fill_(0)
+    saver.wait()
+    content = load(checkpoints.every(run)[0].path)
+    assert all(torch.equal(content["parts"]["model"][name], tensor) for name, tensor in expected.items())
+
+
+@pytest.mark.parametrize("how", ["one bit", "cut short", "gone", "a link"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_taken(run: RunDir, tmp_path: Path, how: str):
+    saver = Saver(run, LOGGER)
+    save(saver)
+    save(saver)
+    newest = checkpoints.every(run)[-1].path
+    data = newest.read_bytes()
+    newest.unlink()
+    if how == "one bit":
+        newest.write_bytes(data[:100] + bytes([data[100] ^ 1]) + data[101:])
+    elif how == "cut short":
+        newest.write_bytes(data[:-1])
+    elif how == "a link":
+        (tmp_path / "elsewhere.pt").write_bytes(data)
+        newest.symlink_to(tmp_path / "elsewhere.pt")
+    saved, damaged = checkpoints.newest_whole(run)
+    assert saved is not None and saved.number == 1 and list(damaged) == [newest.name]
+
+
+class Evil:
+    """Leaves a file behind when it is unpickled."""
+
+    def __reduce__(self):
+        return open, ("executed", "w")
+
+
+@pytest.mark.parametrize("as_archive", [True, False])
+def test_a_hostile_checkpoint_executes_nothing_and_is_named(tmp_path: Path, monkeypatch, as_archive: bool):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "evil.pt"
+    if as_archive:
+        torch.save({"parts": {"model": Evil()}}, path)
+    else:
+        path.write_bytes(pickle.dumps(Evil()))
+    for reads in (load, lambda path: resume.weights(str(path), tmp_path / "x.ipynb", parts())):
+        with pytest.raises(RunProblem, match="evil"):
+            reads(path)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_an_archive_that_points_out_of_itself_writes_nothing_there(tmp_path: Path):
+    path = tmp_path / "in" / "climbs.pt"
+    path.parent.mkdir()
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("../../out.txt", "out")
+        archive.writestr("climbs/data.pkl", pickle.dumps({}))
+    with pytest.raises(RunProblem, match="climbs"):
+        load(path)
+    assert [found.name for found in tmp_path.rglob("*")] == ["in", "climbs.pt"]
+
+
+def test_what_does_not_fit_is_refused_with_every_difference(run: RunDir):
+    save(Saver(run, LOGGER))
+    manifest = checkpoints.every(run)[0].path.with_suffix(".json")
+    manifest.write_text(manifest.read_text().replace(torch.__version__, "1.0"))
+    others = parts()
+    others["ema"] = others.pop("scaler")
+    with pytest.raises(RunProblem) as raised:
+        resume.of_parameter(str(run.checkpoints / "last.pt"), run.path / "x.ipynb", others)
+    for line in ("ema is not in the checkpoint", "scaler is in the checkpoint", "PyTorch was 1.0, is"):
+        assert line in str(raised.value)
+
+
+def test_another_model_is_refused_by_name(run: RunDir):
+    save(Saver(run, LOGGER))
+    with pytest.raises(RunProblem, match=r"(?s)model: the saved state does not fit this Sequential.*size mismatch"):
+        resume.of_parameter(
+            str(run.checkpoints / "last.pt"), run.path / "x", parts() | {"model": nn.Sequential(nn.Linear(9, 4))}
+        )
+
+
+def test_weights_come_from_a_checkpoint_a_run_or_a_plain_state(run: RunDir, tmp_path: Path):
+    trained = parts()
+    step(trained)
+    save(Saver(run, LOGGER), trained, score=1.0)
+    torch.save(trained["model"].state_dict(), tmp_path / "plain.pt")
+    for name in (str(run.checkpoints / "000001.pt"), str(run.path), "plain.pt"):
+        model = parts()["model"]
+        resume.weights(name, tmp_path / "x.ipynb", {"model": model})
+        assert all(torch.equal(a, b) for a, b in zip(model.parameters(), trained["model"].parameters(), strict=True))
+    with pytest.raises(RunNotFound, match="neither a file nor a run"):
+        checkpoints.locate("nowhere.pt", tmp_path / "x.ipynb", "best")
+
+
+def test_a_full_disk_loses_the_checkpoint_and_says_so_and_the_training_goes_on(run: RunDir, caplog):
+    saver = Saver(run, LOGGER)
+    save(saver)
+    run.checkpoints.rename(run.path / "away")
+    run.checkpoints.write_text("a file where the folder should be")
+    save(saver)
+    assert (saver.saved, saver.lost) == (1, 1)
+    assert "checkpoint 000002 was not saved" in caplog.text
+
+
+def test_versions_of_modules_are_kept(run: RunDir):
+    save(Saver(run, LOGGER))
+    assert load(checkpoints.every(run)[0].path)["parts"]["model"]._metadata["1"] == {"version": 2}

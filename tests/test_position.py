@@ -1,0 +1,136 @@
+"""A walk through the data goes on inside an epoch, with the batches that an unbroken one would have given."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.data import Dataset, TensorDataset
+
+from labkit.errors import RunProblem
+from labkit.kernel.data import batches
+from labkit.kernel.loading import loader
+from labkit.kernel.parts import load_into, state_of
+from labkit.kernel.position import sample_seed
+
+VALUES = torch.arange(23.0)
+
+
+def by_slicing(**changes):
+    return batches(VALUES, **{"batch_size": 5, "shuffle": True, "seed": 7} | changes)
+
+
+def by_loading(**changes):
+    def noisy(sample, generator):
+        return sample[0] + torch.rand((), generator=generator)
+
+    settings = {"batch_size": 5, "shuffle": True, "seed": 7, "augment": noisy} | changes
+    return loader(TensorDataset(VALUES), settings.pop("batch_size"), **settings)
+
+
+def listed(batch):
+    return (batch[0] if isinstance(batch, list | tuple) else batch).tolist()
+
+
+def walked(made, epochs):
+    return [[listed(batch) for batch in made] for _ in range(epochs)]
+
+
+@pytest.mark.parametrize("make", [by_slicing, by_loading])
+@pytest.mark.parametrize("shuffle", [True, False])
+@given(epoch=st.integers(0, 2), done=st.integers(0, 5))
+@settings(max_examples=12, deadline=None)
+def test_a_walk_goes_on_with_the_batches_that_were_left(make, shuffle, epoch, done):
+    whole = walked(make(shuffle=shuffle), 3)
+    interrupted = make(shuffle=shuffle)
+    walked(interrupted, epoch)
+    walk = iter(interrupted)
+    seen = [listed(next(walk)) for _ in range(done)]
+    state = state_of(interrupted, "batches")  # the walk is still under way
+    fresh = make(shuffle=shuffle)
+    load_into(fresh, state, "batches")
+    assert [seen + walked(fresh, 1)[0], *walked(fresh, 2 - epoch)] == whole[epoch:]
+
+
+@pytest.mark.parametrize("make", [by_slicing, by_loading])
+def test_between_two_epochs_the_next_one_begins_whole(make):
+    made = make()
+    whole = walked(made, 3)
+    made = make()
+    walked(made, 1)
+    fresh = make()
+    load_into(fresh, state_of(made, "batches"), "batches")
+    assert walked(fresh, 2) == whole[1:]
+
+
+@pytest.mark.parametrize("make", [by_slicing, by_loading])
+def test_an_epoch_that_was_left_on_purpose_is_over(make):
+    made = make()
+    for _ in made:
+        break
+    assert state_of(made, "batches")["epoch"] == 1 and state_of(made, "batches")["batch"] == 0
+
+
+@pytest.mark.parametrize("make", [by_slicing, by_loading])
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [({"seed": 8}, "seed was 7, is 8"), ({"batch_size": 4}, "batch_size was 5, is 4"), ({"shuffle": False}, "shuffle")],
+)
+def test_another_order_is_a_difference(make, change, expected):
+    (said,) = make(**change).differences(state_of(make(), "batches"))
+    assert expected in said
+
+
+def test_other_data_of_the_same_size_are_a_difference():
+    (said,) = batches(VALUES + 1, batch_size=5, shuffle=True, seed=7).differences(state_of(by_slicing(), "batches"))
+    assert said.startswith("data was")
+    (said,) = loader(TensorDataset(VALUES + 1), 5, shuffle=True, seed=7).differences(state_of(by_loading(), "batches"))
+    assert said.startswith("data was")
+
+
+class Draws(Dataset):
+    """Each sample is drawn from the global generators."""
+
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, index):
+        return torch.tensor([random.random(), np.random.random(), torch.rand(()).item()], dtype=torch.float64)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [{"reseed": True}, {"augment": lambda x, g: torch.rand(2, generator=g)}])
+def test_samples_are_the_same_for_any_number_of_workers_and_in_an_epoch_that_goes_on(settings):
+    data = TensorDataset(VALUES[:12]) if "augment" in settings else Draws()
+    none, two = (loader(data, 4, shuffle=True, seed=1, workers=workers, **settings) for workers in (0, 2))
+    epochs = [[batch.tolist() for batch in none] for _ in range(3)]
+    assert epochs == [[batch.tolist() for batch in two] for _ in range(3)]
+    assert epochs[0] != epochs[1]
+    later = loader(data, 4, shuffle=True, seed=1, workers=2, **settings)
+    load_into(later, state_of(none, "batches") | {"epoch": 1, "batch": 2}, "batches")
+    assert [batch.tolist() for batch in later] == epochs[1][2:]
+
+
+def test_reseeding_leaves_the_generators_of_the_main_process_alone():
+    walk = loader(Draws(), 4, shuffle=True, seed=1, reseed=True)
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    expected = random.random(), np.random.random(), torch.rand(()).item()
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    list(walk)
+    assert (random.random(), np.random.random(), torch.rand(()).item()) == expected
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**32), st.integers(0, 99), st.integers(0, 2**20)), max_size=40, unique=True))
+def test_the_seeds_of_samples_differ_and_fit_a_generator(keys):
+    seeds = [sample_seed(*key) for key in keys]
+    assert all(0 <= seed < 2**32 for seed in seeds) and len(set(seeds)) >= len(seeds) - 1
+
+
+def test_a_loader_without_a_position_is_refused_with_advice():
+    plain = torch.utils.data.DataLoader(TensorDataset(VALUES))
+    with pytest.raises(RunProblem, match=r"make it by labkit\.loader"):
+        state_of(plain, "batches")
