@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -154,3 +156,65 @@ def test_of_two_that_resume_one_run_one_wins_and_the_other_is_told(tmp_path: Pat
     (loser,) = [text for text, process in zip(said, both, strict=True) if process.returncode == 2]
     assert "somebody else" in loser or "is running" in loser or "is queued" in loser
     assert killed.run.attempt.name == "2"
+
+
+def kill_and_resume(lab: Path, number: int, victim: str, draw: random.Random, kills: int) -> tuple[RunDir, int]:
+    """Run a training, kill it and resume it so many times at random moments, and then to its end."""
+    runs = lab / "runs" / f"{victim} {number}"
+    notebook = fixture(lab, "learns", f"{victim} {number}")
+    options = ["-p", f"WORKERS={2 * (number % 2)}", "-p", "PAUSE_S=0.01", "-p", "EVERY_S=0.03", "--runs", str(runs)]
+    command, done = [*LABKIT, "run", str(notebook), *options], 0
+    for _ in range(kills + 1):
+        with subprocess.Popen(
+            [*command, "--no-report"], env=plain_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as process:
+            if done < kills:
+                time.sleep(draw.uniform(0, 6))
+                done += kill_one(runs, process, victim)
+            process.wait()
+        found = every(runs)
+        if found:
+            wait_for(lambda: status(found[0]).is_over, 30)
+            if status(found[0]).state == "finished":
+                break
+            command = [*LABKIT, "resume", str(found[0].path)]
+    return found[0], done
+
+
+def kill_one(runs: Path, process: subprocess.Popen[bytes], victim: str) -> int:
+    """Kill the kernel or the runner of a run; tells whether there was one to kill."""
+    pid = process.pid
+    if victim == "kernel":
+        found = every(runs)
+        facts = json.loads(found[0].process.read_bytes()) if found and found[0].process.exists() else {}
+        pid = facts.get("kernel", {}).get("pid", 0)
+    if not pid or process.poll() is not None:
+        return 0
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return 0
+    return 1
+
+
+def compare_killed(lab: Path, victim: str, count: int, kills: int, whole: bytes) -> int:
+    """Kill and resume so many trainings, two at a time; returns how many kills there were in all."""
+    seed = random.SystemRandom().randrange(2**32)
+    draws = [random.Random(f"{seed} {number}") for number in range(count)]
+    with ThreadPoolExecutor(2) as pool:
+        ended = list(pool.map(lambda number: kill_and_resume(lab, number, victim, draws[number], kills), range(count)))
+    for made, _ in ended:
+        assert status(made).state == "finished", f"seed {seed}: {made.path}: {made.log.read_text()}"
+        assert canonical(made.metrics) == whole, f"seed {seed}: {made.path}"
+    return sum(done for _, done in ended)
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("victim", ["kernel", "runner"])
+def test_many_trainings_killed_at_random_moments_end_as_one_that_was_never_killed(
+    tmp_path: Path, trained: dict[str, Resumed], victim: str
+) -> None:
+    done = compare_killed(make_lab(tmp_path / "lab"), victim, 50, 3, canonical(trained["whole"].run.metrics))
+    print(f"{done} kills of the {victim}: all 50 trainings ended with the same metrics and weights")
+    assert done >= 100

@@ -12,6 +12,7 @@ from labkit.errors import RunProblem
 from labkit.kernel import resume
 from labkit.kernel.checkpoint import Saver
 from labkit.kernel.resume import Restored
+from labkit.record import lab, provenance
 from labkit.record.checkpoints import Saved
 from labkit.record.files import write_json
 from labkit.record.rundir import RunDir
@@ -45,6 +46,8 @@ class TrainingState:
         """
         self._parts = {name: part for name, part in parts.items() if part is not None}
         self._prepare()
+        # Again at the end; but a run that is killed has none, and who resumes it wants to know what changed.
+        provenance.record_modules(self._run.source, lab.root(self._notebook.parent))
         restored, foreign = Restored(), None
         number = int(self._run.attempt.name)
         if number > 1:

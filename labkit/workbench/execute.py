@@ -65,7 +65,7 @@ def execute(job: Job, progress: Progress | None = None) -> Status:
             _write_exit(run, "failed", f"no kernel could be started: {error}")
             return status(run)
         stops.reach(provisioner)
-        recorder = threading.Thread(target=record_source, args=(run, Path(job.notebook).parent), daemon=True)
+        recorder = threading.Thread(target=_record_source, args=(run, Path(job.notebook).parent), daemon=True)
         recorder.start()
         try:
             try:
@@ -86,6 +86,13 @@ def execute(job: Job, progress: Progress | None = None) -> Status:
         raise WorkFailed(f"the run's directory {run.path} is gone: something deleted it while it ran, maybe a cell")
     summarise(run)
     return status(run)
+
+
+def _record_source(run: RunDir, folder: Path) -> None:
+    """Records where the code came from; a run that goes on keeps what it began with, unless it was forced to."""
+    order = read_json(run.resumption)
+    if order is None or order.get("forced"):
+        record_source(run, folder)
 
 
 def _start_kernel(job: Job) -> tuple[Any, Any]:
