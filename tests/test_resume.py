@@ -7,15 +7,17 @@ import os
 import random
 import signal
 import subprocess
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from running import LABKIT, Ended, fixture, labkit, make_lab, run, started
+from running import LABKIT, Ended, fixture, labkit, make_lab, run, started, wait_for
 from tiny import plain_environment
 
 from labkit.record import checkpoints
+from labkit.record.find import every
 from labkit.record.metrics import canonical, read
 from labkit.record.rundir import RunDir
 from labkit.record.status import status
@@ -172,26 +174,22 @@ def kill_and_resume(lab: Path, number: int, victim: str, draw: random.Random, ki
                 time.sleep(draw.uniform(0, 6))
                 done += kill_one(runs, process, victim)
             process.wait()
-        found = every(runs)
-        if found:
-            wait_for(lambda: status(found[0]).is_over, 30)
-            if status(found[0]).state == "finished":
-                break
-            command = [*LABKIT, "resume", str(found[0].path)]
-    return found[0], done
+        (made,) = every(runs)
+        wait_for(lambda made=made: status(made).is_over, 30)
+        if status(made).state == "finished":
+            break
+        command = [*LABKIT, "resume", str(made.path)]
+    return made, done
 
 
 def kill_one(runs: Path, process: subprocess.Popen[bytes], victim: str) -> int:
     """Kill the kernel or the runner of a run; tells whether there was one to kill."""
-    pid = process.pid
-    if victim == "kernel":
-        found = every(runs)
-        facts = json.loads(found[0].process.read_bytes()) if found and found[0].process.exists() else {}
-        pid = facts.get("kernel", {}).get("pid", 0)
-    if not pid or process.poll() is not None:
-        return 0
+    found = [made for made in every(runs) if made.process.exists()]
+    if not found or process.poll() is not None:
+        return 0  # not before there is a run that could be resumed
+    facts = json.loads(found[0].process.read_bytes())
     try:
-        os.kill(pid, signal.SIGKILL)
+        os.kill(process.pid if victim == "runner" else facts["kernel"]["pid"], signal.SIGKILL)
     except ProcessLookupError:
         return 0
     return 1
