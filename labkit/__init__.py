@@ -11,6 +11,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOME = {
+    "EpochSums": "labkit.kernel.training",
     "Images": "labkit.kernel.datasets",
     "Run": "labkit.kernel.run",
     "batches": "labkit.kernel.data",

@@ -14,7 +14,8 @@ from labkit.kernel.data import batches
 from labkit.kernel.datasets import digits
 from labkit.kernel.determinism import fingerprint
 from labkit.kernel.layers import layer_table
-from labkit.kernel.training import evaluate, move, predict, settings, train_one_epoch
+from labkit.kernel.parts import Copies, load_into, state_of
+from labkit.kernel.training import EpochSums, evaluate, move, predict, settings, train_one_epoch
 
 LOSS = nn.CrossEntropyLoss()
 
@@ -316,3 +317,45 @@ def test_a_small_network_learns_the_digits():
     for _ in range(20):
         train_one_epoch(model, train, LOSS, optimizer, device="cpu")
     assert evaluate(model, batches(*made.test, batch_size=512), LOSS, device="cpu").accuracy > 0.95
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_an_epoch_that_goes_on_in_the_middle_has_the_result_of_a_whole_one(accumulate):
+    def made():
+        torch.manual_seed(0)
+        model = nn.Linear(64, 10)
+        data = digits().train
+        walk = batches(data[0][:100].flatten(1), data[1][:100], batch_size=10, shuffle=True, seed=1)
+        return {
+            "model": model,
+            "optimizer": torch.optim.AdamW(model.parameters()),
+            "batches": walk,
+            "sums": EpochSums(),
+        }
+
+    def train(parts, on_step=None):
+        given = [parts[name] for name in ("model", "batches")]
+        more = {"device": "cpu", "sums": parts["sums"], "on_step": on_step, "accumulate": accumulate}
+        result = train_one_epoch(*given, nn.CrossEntropyLoss(), parts["optimizer"], **more)
+        return result.loss, result.accuracy, result.samples
+
+    saved = {}
+
+    def save(step, _):
+        if step == 3:
+            saved.update(Copies().of({name: state_of(part, name) for name, part in whole.items()}, "all"))
+
+    whole, again = made(), made()
+    first = train(whole, save)
+    for name, part in again.items():
+        load_into(part, saved[name], name)
+    assert train(again) == first
+    assert train(again) == train(whole)
+
+
+def test_an_epoch_that_goes_on_without_its_sums_is_refused():
+    walk = batches(torch.rand(10, 3), torch.zeros(10).long(), batch_size=2)
+    walk.load_state_dict({"epoch": 0, "batch": 2})
+    model = nn.Linear(3, 2)
+    with pytest.raises(RunProblem, match="lack the beginning"):
+        train_one_epoch(model, walk, nn.CrossEntropyLoss(), torch.optim.SGD(model.parameters(), 0.1), device="cpu")

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from labkit.errors import RunProblem
+from labkit.kernel.position import Position
 from labkit.launch import signals
 
 Precision = Literal["float32", "bf16", "fp16"]
@@ -59,6 +60,7 @@ def train_one_epoch(
     precision: Precision = "float32",
     scaler: torch.amp.GradScaler | None = None,
     on_step: Callable[[int, Tensor], None] | None = None,
+    sums: EpochSums | None = None,
 ) -> Result:
     """Trains `model` once on each batch.
 
@@ -76,9 +78,11 @@ def train_one_epoch(
         scaler: Needed for fp16, whose small gradients vanish unscaled; the same one in all epochs.
         on_step: Called after each step with its number in this epoch, from 0, and its mean loss, a tensor ()
             on `device`: to read its number at once is to wait for the GPU.
+        sums: The sums of the epoch, for a run that saves checkpoints in `on_step`: given to `run.restore` too, they
+            let an epoch that goes on in the middle have the result of a whole one.
 
     Raises:
-        RunProblem: There is no batch, or fp16 has no scaler.
+        RunProblem: There is no batch, fp16 has no scaler, or an epoch goes on in the middle without its sums.
         labkit.launch.signals.StopRequested: A stop was asked for; the last step is whole.
     """
     device = torch.device(device)
@@ -87,7 +91,7 @@ def train_one_epoch(
             f"precision 'fp16' needs a scaler: make torch.amp.GradScaler({device.type!r}) before the epochs"
         )
     model.train()
-    sums, started = _Sums(device), time.perf_counter()
+    sums, started = _sums_of(batches, sums, device), time.perf_counter()
     for step, group in enumerate(_groups(batches, accumulate)):
         signals.check()
         samples = sum(len(targets) for _, targets in group)
@@ -128,7 +132,7 @@ def evaluate(
         labkit.launch.signals.StopRequested: A stop was asked for.
     """
     device = torch.device(device)
-    sums, started = _Sums(device), time.perf_counter()
+    sums, started = EpochSums(device), time.perf_counter()
     with evaluating(model), autocast(device, precision):
         for inputs, targets in batches:
             signals.check()
@@ -220,16 +224,45 @@ def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, bool | int | float | str)
 
 
-class _Sums:
-    """Sums over samples that stay on the device until `result`."""
+def _sums_of(batches: Any, sums: EpochSums | None, device: torch.device) -> EpochSums:
+    """Returns the sums to go on with: empty ones, or what they came to before a resumed run was stopped."""
+    position = getattr(batches, "position", None)
+    if not isinstance(position, Position) or not position.facts(0)["batch"]:
+        return EpochSums(device) if sums is None else sums.reset(device)
+    if sums is None:
+        raise RunProblem(
+            "this epoch goes on in the middle, so its means lack the beginning: give sums=labkit.EpochSums() to "
+            "train_one_epoch and to run.restore, or save checkpoints between epochs"
+        )
+    sums.loss, sums.right = sums.loss.to(device), sums.right.to(device)
+    return sums
 
-    def __init__(self, device: torch.device) -> None:
+
+class EpochSums:
+    """Sums over the samples of an epoch, which stay on the device until the end."""
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self.reset(torch.device(device))
+
+    def reset(self, device: torch.device) -> EpochSums:
+        """Begins an epoch."""
         exact = torch.float32 if device.type == "mps" else torch.float64  # MPS has no float64
         self.loss = torch.zeros((), dtype=exact, device=device)
         self.right = torch.zeros((), dtype=torch.int64, device=device)
         self.samples = self.labels = 0
+        return self
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the sums."""
+        return dict(vars(self))
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on with sums that were saved."""
+        self.loss, self.right = state["loss"].clone(), state["right"].clone()
+        self.samples, self.labels = state["samples"], state["labels"]
 
     def add(self, mean_loss: Tensor, samples: int) -> None:
+        """Adds a batch, or a step of several."""
         self.loss.add_(mean_loss.detach(), alpha=samples)
         self.samples += samples
 
@@ -243,6 +276,7 @@ class _Sums:
         self.labels += targets.numel()
 
     def result(self, seconds: float) -> Result:
+        """Returns the means."""
         if not self.samples:
             raise RunProblem("an epoch without a batch: the loader gave none")
         loss = self.loss.item() / self.samples  # the one wait for the device
