@@ -11,9 +11,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
-from running import LABKIT, Ended, fixture, labkit, make_lab, run, started, wait_for
+from running import LABKIT, fixture, labkit, make_lab, run, started, wait_for
 from tiny import plain_environment
 
 from labkit.record import checkpoints
@@ -24,35 +25,59 @@ from labkit.record.status import status
 
 pytestmark = pytest.mark.slow
 
-PHASES = {  # where the first attempt is killed, and the options of the run
-    "before the first checkpoint": (),
-    "save": (),
-    "before the rename": (),
-    "after the rename": (),
-    "step": ("-p", "WORKERS=2"),
-    "evaluation": (),
-    "edge": ("-p", "WORKERS=2"),
+PHASES = {  # where attempts are killed, and the options of the run
+    "before the first checkpoint": ("before the first checkpoint@1", ()),
+    "save": ("save@1", ()),
+    "rename": ("before the rename@1,cut@2", ()),
+    "evaluation": ("evaluation@1", ("-p", "WORKERS=2")),
+    "edge": ("edge@1", ("-p", "WORKERS=2")),
+}
+MORE_PHASES = {
+    "after the rename": ("after the rename@1", ()),
+    "step": ("step@1,before the rename@2", ("-p", "WORKERS=2")),
+    "cut": ("edge@1,cut@2,cut@3", ()),
 }
 
 
 @dataclass(frozen=True)
 class Resumed:
-    """A run that was killed and then resumed until it ended."""
+    """A run that was killed, and what each command said that resumed it, one of them to its end."""
 
-    killed: Ended
-    command: subprocess.CompletedProcess[str]
+    run: RunDir
+    commands: list[subprocess.CompletedProcess[str]]
 
     @property
-    def run(self) -> RunDir:
-        return self.killed.run
+    def restored(self) -> dict[str, Any]:
+        """What the last attempt went on from."""
+        return json.loads(self.run.restored.read_bytes())
 
 
-def resume(of: RunDir, *options: str) -> subprocess.CompletedProcess[str]:
-    return labkit("resume", str(of.path), "--no-report", *options)
+def resume(of: RunDir) -> subprocess.CompletedProcess[str]:
+    return labkit("resume", str(of.path), "--no-report")
 
 
-def restored(of: RunDir) -> dict:
-    return json.loads((of.attempt / "restored.json").read_bytes())
+def damage_newest(of: RunDir) -> None:
+    """Change one bit of the newest checkpoint."""
+    newest = checkpoints.every(of)[-1].path
+    data = bytearray(newest.read_bytes())
+    data[len(data) // 2] ^= 1
+    newest.write_bytes(data)
+
+
+def killed_and_resumed(lab: Path, phase: str, kill: str, options: tuple[str, ...]) -> Resumed:
+    """Kill a run in some phase and resume it until it has ended.
+
+    That of `evaluation` has its newest checkpoint damaged in between; that of `edge` is resumed by two at once.
+    """
+    made = run(fixture(lab, "learns", phase), "-p", f"KILL={kill}", *options).run
+    if phase == "evaluation":
+        damage_newest(made)
+    at_once = 2 if phase == "edge" else 1
+    commands = []
+    for _ in range(kill.count("@")):
+        with ThreadPoolExecutor(at_once) as pool:
+            commands += pool.map(resume, [made] * at_once)
+    return Resumed(made, commands)
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +86,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Resumed]:
     lab = make_lab(tmp_path_factory.mktemp("resume") / "Ada's lab")
 
     def one(phase: str) -> Resumed:
-        options = ("-p", f"KILL={phase}", *PHASES[phase]) if phase in PHASES else ()
-        killed = run(fixture(lab, "learns", phase), *options)
-        return Resumed(killed, resume(killed.run) if phase in PHASES else labkit("show", str(killed.run.path)))
+        return killed_and_resumed(lab, phase, *PHASES.get(phase, ("", ())))
 
     with ThreadPoolExecutor(2) as pool:
         names = ["whole", *PHASES]
@@ -72,26 +95,31 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Resumed]:
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_a_run_killed_in_any_phase_ends_as_one_that_was_never_killed(trained: dict[str, Resumed], phase: str) -> None:
-    resumed, whole = trained[phase], trained["whole"]
-    assert "SIGKILL" in (resumed.run.attempts / "1" / "exit.json").read_text()
-    assert resumed.command.returncode == 0, resumed.command.stderr + resumed.run.log.read_text()
-    assert status(resumed.run).state == "finished"
-    assert canonical(resumed.run.metrics) == canonical(whole.run.metrics)
+    check_same(trained[phase], trained["whole"])
+
+
+def check_same(resumed: Resumed, whole: Resumed) -> None:
+    made = resumed.run
+    attempts = sorted(made.attempts.iterdir(), key=lambda folder: int(folder.name))
+    for earlier in attempts[:-1]:
+        assert "SIGKILL" in (earlier / "exit.json").read_text()
+    assert status(made).state == "finished", resumed.commands[-1].stderr + made.log.read_text()
+    assert canonical(made.metrics) == canonical(whole.run.metrics)
 
 
 def test_what_the_killed_attempt_logged_and_printed_is_kept(trained: dict[str, Resumed]) -> None:
     made = trained["edge"].run
-    first = made.attempts / "1"
-    assert {path.name for path in first.iterdir()} >= {"output.log", "notebook.ipynb", "metrics.jsonl", "exit.json"}
-    cut = read(first / "metrics.jsonl")
-    assert cut.torn == 0 and cut.rows + checkpoints.every(made)[0].lines >= 0
+    assert {path.name for path in (made.attempts / "1").iterdir()} >= {
+        "output.log", "notebook.ipynb", "metrics.jsonl", "exit.json"
+    }  # fmt: skip
+    assert read(made.attempts / "1" / "metrics.jsonl").torn == 0
     assert not (made.attempts / "2" / "begun.jsonl").exists()
 
 
 def test_the_record_says_what_a_run_went_on_from(trained: dict[str, Resumed]) -> None:
-    found = restored(trained["step"].run)
+    found = trained["edge"].restored
     assert found["checkpoint"].endswith(".pt") and len(found["sha256"]) == 64 and found["damaged"] == {}
-    assert restored(trained["before the first checkpoint"].run)["checkpoint"] is None
+    assert trained["before the first checkpoint"].restored["checkpoint"] is None
 
 
 def test_what_a_kill_in_the_middle_of_a_save_left_is_removed(trained: dict[str, Resumed]) -> None:
@@ -100,18 +128,23 @@ def test_what_a_kill_in_the_middle_of_a_save_left_is_removed(trained: dict[str, 
     assert {path.suffix for path in folder.iterdir()} <= {".pt", ".json", ".yaml"}
 
 
-def test_a_kill_while_the_metrics_are_cut_back_loses_none(tmp_path: Path, trained: dict[str, Resumed]) -> None:
-    lab = make_lab(tmp_path / "lab")
-    killed = run(fixture(lab, "learns"), "-p", "KILL=cut@2", "--timeout", "60", "-p", "EVERY_S=0.05")
-    # the first attempt ends well; make it one that was stopped before its last lines
-    assert killed.exit_status == 0
-    facts = json.loads(killed.run.exit.read_bytes())
-    killed.run.exit.write_text(json.dumps(facts | {"status": "killed"}))
-    assert resume(killed.run).returncode == 1 and "SIGKILL" in status(killed.run).reason
-    last = resume(killed.run)
-    assert last.returncode == 0, last.stderr
-    assert killed.run.attempt.name == "3"
-    assert canonical(killed.run.metrics) == canonical(trained["whole"].run.metrics)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(trained: dict[str, Resumed]) -> None:
+    ((name, problem),) = trained["evaluation"].restored["damaged"].items()
+    assert problem == "its content is not what was saved"
+    assert f"checkpoint {name} is not used: {problem}" in trained["evaluation"].run.log.read_text()
+    assert trained["evaluation"].restored["checkpoint"] < name
+
+
+def test_of_two_that_resume_one_run_one_wins_and_the_other_is_told(trained: dict[str, Resumed]) -> None:
+    won, lost = sorted(trained["edge"].commands, key=lambda command: command.returncode)
+    assert (won.returncode, lost.returncode) == (0, 2), won.stderr + lost.stderr
+    assert any(text in lost.stderr for text in ("somebody else", "is running", "is queued"))
+    assert trained["edge"].run.attempt.name == "2"
+
+
+def test_a_run_that_has_finished_is_not_resumed(trained: dict[str, Resumed]) -> None:
+    again = resume(trained["whole"].run)
+    assert again.returncode == 2 and "has finished; nothing to resume" in again.stderr
 
 
 def test_a_stop_saves_the_step_under_way_and_the_run_goes_on_from_there(
@@ -124,40 +157,17 @@ def test_a_stop_saves_the_step_under_way_and_the_run_goes_on_from_there(
         ended = under_way.ended()
     assert (ended.exit_status, ended.status.state) == (143, "interrupted")
     assert "go on with: labkit resume" in ended.err
-    logged = read(ended.run.metrics).rows
-    assert checkpoints.every(ended.run)[-1].lines == logged, "the last step was not saved"
+    assert checkpoints.every(ended.run)[-1].lines == read(ended.run.metrics).rows, "the last step was not saved"
     assert resume(ended.run).returncode == 0
     assert canonical(ended.run.metrics) == canonical(trained["whole"].run.metrics)
 
 
-def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(
-    tmp_path: Path, trained: dict[str, Resumed]
+@pytest.mark.faults
+@pytest.mark.parametrize("phase", MORE_PHASES)
+def test_a_run_killed_in_further_phases_ends_as_one_that_was_never_killed(
+    tmp_path: Path, trained: dict[str, Resumed], phase: str
 ) -> None:
-    lab = make_lab(tmp_path / "lab")
-    killed = run(fixture(lab, "learns"), "-p", "KILL=edge")
-    newest = checkpoints.every(killed.run)[-1].path
-    data = bytearray(newest.read_bytes())
-    data[len(data) // 2] ^= 1
-    newest.write_bytes(data)
-    assert resume(killed.run).returncode == 0
-    assert restored(killed.run)["damaged"] == {newest.name: "its content is not what was saved"}
-    assert f"checkpoint {newest.name} is not used" in killed.run.log.read_text()
-    assert canonical(killed.run.metrics) == canonical(trained["whole"].run.metrics)
-
-
-def test_of_two_that_resume_one_run_one_wins_and_the_other_is_told(tmp_path: Path) -> None:
-    lab = make_lab(tmp_path / "lab")
-    killed = run(fixture(lab, "learns"), "-p", "KILL=edge", "-p", "EPOCHS=2")
-    command = [*LABKIT, "resume", str(killed.run.path), "--no-report"]
-    both = [
-        subprocess.Popen(command, env=plain_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    said = [process.communicate()[1] for process in both]
-    assert sorted(process.returncode for process in both) == [0, 2], said
-    (loser,) = [text for text, process in zip(said, both, strict=True) if process.returncode == 2]
-    assert "somebody else" in loser or "is running" in loser or "is queued" in loser
-    assert killed.run.attempt.name == "2"
+    check_same(killed_and_resumed(make_lab(tmp_path / "lab"), phase, *MORE_PHASES[phase]), trained["whole"])
 
 
 def kill_and_resume(lab: Path, number: int, victim: str, draw: random.Random, kills: int) -> tuple[RunDir, int]:
