@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 _HOME = {
     "EpochSums": "labkit.kernel.training",
     "Images": "labkit.kernel.datasets",
+    "autocast": "labkit.kernel.training",
     "Run": "labkit.kernel.run",
     "batches": "labkit.kernel.data",
     "by_name": "labkit.kernel.byname",

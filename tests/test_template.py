@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from datetime import date
@@ -97,6 +98,7 @@ def test_templates_of_the_lab_come_first_and_are_found_by_either_name(ada: Path)
     assert status == 0 and [line.split() for line in out.splitlines()] == [
         ["labkit/experiment", "templates/labkit/experiment.ipynb"],
         ["own/sweep", "templates/own/sweep.ipynb"],
+        ["labkit/performance", os.path.relpath(ROOT / "templates/labkit/performance.ipynb", ada)],
     ]
     assert labkit("new", "a") == (0, labkit("new", "b", "-t", "labkit/experiment")[1].replace("b.ipynb", "a.ipynb"))
     made = json.loads((ada / "notebooks" / "a.ipynb").read_text())["cells"][0]
@@ -121,7 +123,7 @@ def test_a_title_that_is_still_to_come_is_none():
 
 def test_the_launcher_offers_each_template_once_with_author_and_date(ada: Path):
     groups, by_name = Templates(ada).get_templates()
-    assert groups == {"labkit": [{"name": "/labkit/experiment.ipynb"}]}
+    assert groups == {"labkit": [{"name": f"/labkit/{name}.ipynb"} for name in ("experiment", "performance")]}
     offered = by_name["/labkit/experiment.ipynb"]
     assert offered["filename"] == "experiment.ipynb"
     content, problems = lint.parse(offered["content"].encode())
@@ -146,7 +148,7 @@ def test_a_lab_s_own_template_hides_labkit_s_and_a_broken_one_hides_nothing(ada:
     write(ada / "templates" / "labkit" / "experiment.ipynb", markdown("# ours"))
     (ada / "templates" / "labkit" / "broken.ipynb").write_text("{")
     groups, by_name = Templates(ada).get_templates()
-    assert groups == {"labkit": [{"name": "/labkit/experiment.ipynb"}]}
+    assert groups == {"labkit": [{"name": f"/labkit/{name}.ipynb"} for name in ("experiment", "performance")]}
     assert "ours" in by_name["/labkit/experiment.ipynb"]["content"]
 
 
