@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from labkit.kernel.resume import Restored
+from typing import TYPE_CHECKING
+
 from labkit.record import metrics
 from labkit.record.checkpoints import Saved
 from labkit.record.files import write_atomic
 from labkit.record.metrics import MetricsWriter
 from labkit.record.rundir import RunDir
+
+if TYPE_CHECKING:  # it loads PyTorch, which not every notebook needs
+    from labkit.kernel.resume import Restored
 
 
 class Logged:
