@@ -12,9 +12,14 @@ import pytest
 import torch
 
 from labkit.kernel import environment as env
+from labkit.record.claims import Claim, Reason
 from labkit.record.files import dumps
 
 SEEDED = {"seed": 1, "deterministic": True, "cublas_workspace": ":4096:8", "hash_seed": "0"}
+
+
+def claimed(most, problem):
+    return Claim((Reason(most, problem, "call labkit.seed()"),)).facts()
 
 
 def git(folder, *arguments):
@@ -29,7 +34,7 @@ def facts(tmp_path):
     (tmp_path / "requirements.lock").write_text(f"torch=={metadata.version('torch').partition('+')[0]}\n")
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "-q", "-m", "lock")
-    made = env.gather(SEEDED, tmp_path)
+    made = env.gather(SEEDED, tmp_path, Claim())
     return made | {"driver": None, "gpus": []}
 
 
@@ -40,7 +45,7 @@ def problems(facts):
 def test_the_facts_are_those_of_the_contract_and_are_plain(facts):
     expected = (
         "time host python platform torch wheel cuda driver gpus cpu cores memory_gib isa blas threads labkit git "
-        "determinism lock"
+        "determinism claim lock ATEN_CPU_CAPABILITY MKL_CBWR"
     )
     assert set(expected.split()) <= set(facts)
     assert json.loads(dumps(facts)) == facts
@@ -68,8 +73,8 @@ def test_asking_does_not_start_cuda(facts):
         ({"torch": None}, "not installed"),
         ({"driver": "550.1", "cuda": None}, "is a CPU build"),
         ({"driver": "550.1", "cuda": "13.0", "cuda_usable": False}, "cannot use the GPU"),
-        ({"determinism": SEEDED | {"seed": None}}, "no seed was set"),
-        ({"determinism": SEEDED | {"deterministic": False}}, "deterministic mode is off"),
+        ({"claim": claimed("approximate", "no seed was set")}, "at most approximate: no seed was set"),
+        ({"claim": claimed("seeded", "deterministic algorithms are off")}, "deterministic algorithms are off"),
         ({"git": {"commit": "a" * 40, "branch": "main", "dirty": True}}, "changes that are in no commit"),
         ({"lock": {"file": "requirements.lock", "differences": ["a 1, lock says 2"]}}, "a 1, lock says 2"),
     ],

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from labkit.errors import RunProblem
+from labkit.kernel import claim
 
 CUBLAS_WORKSPACE = ":4096:8"  # one of the two deterministic settings; the other, :16:8, is slower
 SEED_LIMIT = 2**32  # NumPy's global generator takes no larger seed
@@ -58,6 +59,9 @@ _seeded: int | None = None  # the generators cannot be asked whether somebody se
 def seed(seed: int, deterministic: bool = True) -> Determinism:
     """Seeds Python, NumPy and PyTorch on every device, and switches deterministic mode on or off.
 
+    From here on it is watched what the run may claim of its numbers: `bitwise`, `deterministic`, `seeded` or
+    `approximate` (labkit/kernel/claim.py says what is noticed, and what is not).
+
     Args:
         seed: From 0 to 2**32 - 1.
         deterministic: PyTorch then raises a RuntimeError in operations that have no deterministic form,
@@ -77,7 +81,9 @@ def seed(seed: int, deterministic: bool = True) -> Determinism:
     _set_deterministic(deterministic)
     seed_generators(seed)
     _seeded = seed
-    return current()
+    now = current()
+    claim.watch.begin(seed, now.hash_seed)
+    return now
 
 
 def seed_generators(seed: int) -> None:

@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import labkit
-from labkit.record import provenance
+from labkit.record import claims, provenance
+from labkit.record.claims import Claim
 from labkit.record.files import dumps, now, write_json
 from labkit.record.text import counted
 
@@ -33,6 +34,7 @@ LOCK = "requirements.lock"
 SYSCTL_S = 2.0
 SMI_S = 5.0
 GIB = 2**30
+BITS = ("ATEN_CPU_CAPABILITY", "MKL_CBWR")  # variables that choose among algorithms whose bits differ
 
 Facts = dict[str, Any]
 
@@ -78,9 +80,9 @@ def environment(run: Run | None = None) -> Environment:
     Args:
         run: Whose environment.json to write; by default none.
     """
-    from labkit.kernel import determinism
+    from labkit.kernel import claim, determinism
 
-    facts = gather(determinism.current().as_dict())
+    facts = gather(determinism.current().as_dict(), claim=claim.watch.claim())
     if run is not None:
         try:
             write_json(run.directory.environment, facts)
@@ -89,12 +91,15 @@ def environment(run: Run | None = None) -> Environment:
     return Environment(facts, tuple(findings(facts)))
 
 
-def gather(determinism: Mapping[str, Any] | None = None, folder: Path | None = None) -> Facts:
+def gather(
+    determinism: Mapping[str, Any] | None = None, folder: Path | None = None, claim: Claim | None = None
+) -> Facts:
     """Returns the facts for environment.json.
 
     Args:
         determinism: What was seeded and set; None where the check stands before any experiment.
         folder: Where to look for the repository and the lock; by default the working directory.
+        claim: How far the run would give the same numbers again, as of now.
     """
     folder = Path.cwd() if folder is None else folder
     driver, gpus = nvidia()
@@ -112,6 +117,7 @@ def gather(determinism: Mapping[str, Any] | None = None, folder: Path | None = N
         "labkit": labkit.__version__,
         "git": provenance.git_state(folder),
         "determinism": dict(determinism) if determinism is not None else None,
+        "claim": claim.facts() if claim is not None else None,
         "lock": lock_state(folder),
     }
 
@@ -130,14 +136,9 @@ def findings(facts: Facts) -> Iterator[Finding]:
             f"PyTorch {facts['torch']} cannot use the GPU with driver {facts['driver']}",
             "update the driver, or install a PyTorch build for its CUDA version",
         )
-    determinism = facts["determinism"]
-    if determinism is not None and determinism["seed"] is None:
-        yield Finding("no seed was set: another run gives other numbers", "call labkit.seed(RANDOM_SEED) first")
-    elif determinism is not None and not determinism["deterministic"]:
-        yield Finding(
-            "deterministic mode is off: another run may give other bits",
-            "call labkit.seed(RANDOM_SEED, deterministic=True)",
-        )
+    claim = claims.read(facts["claim"])
+    for reason in claim.reasons if claim is not None else ():
+        yield Finding(f"at most {reason.most}: {reason.problem}", reason.remedy)
     git, lock = facts["git"], facts["lock"]
     if git["dirty"]:
         remedy = "commit them; the run keeps them as a patch"
@@ -155,7 +156,7 @@ def _torch_facts() -> Facts:
     try:
         import torch
     except ImportError:
-        return dict.fromkeys(("torch", "wheel", "cuda", "cuda_usable", "isa", "blas", "threads"))
+        return dict.fromkeys(("torch", "wheel", "cuda", "cuda_usable", "isa", "blas", "threads", *BITS))
     blas = re.search(r"BLAS_INFO=(\w+)", torch.__config__.show())
     return {
         "torch": torch.__version__,
@@ -165,6 +166,7 @@ def _torch_facts() -> Facts:
         "isa": torch.backends.cpu.get_cpu_capability(),
         "blas": blas[1] if blas else None,
         "threads": torch.get_num_threads(),
+        **{name: os.environ.get(name) for name in BITS},
     }
 
 
@@ -282,6 +284,8 @@ def _rows(facts: Facts) -> Iterator[tuple[str, str]]:
     if determinism is not None:
         mode = "deterministic" if determinism["deterministic"] else "not deterministic"
         yield "Seed", f"{determinism['seed']}, {mode}, PYTHONHASHSEED {determinism['hash_seed']}"
+    if facts["claim"] is not None:
+        yield "Claim", f"{facts['claim']['label']}, as of now"
     if lock["file"] is None:
         yield "Lock", f"no {LOCK} here or above: nothing says which versions belong here"
     else:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from labkit.errors import RunProblem
 from labkit.kernel import cells, keep
 from labkit.kernel.byhand import ByHand, record
+from labkit.kernel.claim import watch
 from labkit.kernel.logged import Logged
 from labkit.launch import capture, channel, signals
 from labkit.record.expectations import parse
@@ -98,6 +99,7 @@ class Run:
         self._figures_lost = 0
         self._refused: set[str] = set()  # names that have been warned about
         self._finished = False
+        watch.keep_in(directory)
         # Under `labkit run` whatever is printed is in the log already; by hand the run keeps its own lines.
         write_log = by_hand.log.write if by_hand else None
         self.logger: logging.Logger = run_logger(Path(notebook).name, cells.current_cell, write_log=write_log)
@@ -175,6 +177,7 @@ class Run:
         self._logged.go_on(restored, foreign)
         self._write = self._logged.writer.log
         return (state or {}) | (restored.state or {})
+        watch.generator_was_restored()
 
     def checkpoint(
         self,
@@ -213,6 +216,7 @@ class Run:
         training.save(parts, state or {}, self._logged.lines, score, keep)
         if stopping:
             training.wait()
+        watch.look()
             signals.check(saved=True)
 
     def _training_state(self) -> TrainingState:
@@ -396,6 +400,7 @@ class Run:
         counts = {"metrics": self._logged.counts, "figures": {"lost": self._figures_lost}} | self._lost()
         record(self.directory.kernel, counts)
         if self._by_hand is not None:  # else what surrounds the kernel does the rest
+        watch.end()
             self._by_hand.close()
 
     def _refuse_late(self, step: int, values: dict[str, Any]) -> bool:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from labkit.errors import RunProblem
+from labkit.kernel.claim import watch
 from labkit.kernel.position import Position
 from labkit.launch import signals
 
@@ -90,6 +91,7 @@ def train_one_epoch(
         raise RunProblem(
             f"precision 'fp16' needs a scaler: make torch.amp.GradScaler({device.type!r}) before the epochs"
         )
+    watch.look()
     model.train()
     sums, started = _sums_of(batches, sums, device), time.perf_counter()
     for step, group in enumerate(_groups(batches, accumulate)):
@@ -131,6 +133,7 @@ def evaluate(
         RunProblem: There is no batch.
         labkit.launch.signals.StopRequested: A stop was asked for.
     """
+    watch.look()
     device = torch.device(device)
     sums, started = EpochSums(device), time.perf_counter()
     with evaluating(model), autocast(device, precision):

@@ -144,6 +144,11 @@ class RunDir:
         return self.attempt / "kernel.json"
 
     @property
+    def claim(self) -> Path:
+        """How far the newest attempt gives the same numbers when it is run again, and why not further."""
+        return self.attempt / "claim.json"
+
+    @property
     def heartbeat(self) -> Path:
         """A file whose time says when the newest attempt last showed life."""
         return self.attempt / "heartbeat"
@@ -212,6 +217,7 @@ _BLANK: dict[str, Any] = {
     "labels": [],
     "summary": {},
     "verdicts": [],
+    "claim": {},
 }
 
 

@@ -1,11 +1,11 @@
-"""What a run came to: the summary of its metrics and the verdicts on its expectations, kept in the manifest."""
+"""What a run came to, kept in the manifest: the summary of its metrics, the verdicts on its expectations, its claim."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from labkit.errors import FolderProblem
-from labkit.record import expectations, metrics
+from labkit.record import claims, expectations, metrics
 from labkit.record.expectations import Verdict
 from labkit.record.files import read_json
 from labkit.record.rundir import RunDir
@@ -13,7 +13,7 @@ from labkit.record.status import status
 
 
 def summarise(run: RunDir, state: str | None = None) -> None:
-    """Writes summary, verdicts and labels of a run that is over into its manifest.
+    """Writes summary, verdicts, labels and claim of a run that is over into its manifest.
 
     Where that fails, readers make their own.
 
@@ -29,6 +29,8 @@ def summarise(run: RunDir, state: str | None = None) -> None:
         changes: dict[str, Any] = {"labels": list(dict.fromkeys(labels)), "verdicts": judged}
         if found.rows or found.torn:  # else none, or none that could be read just now
             changes["summary"] = found.summary()
+        if (claim := claims.of_run(run)) is not None:
+            changes["claim"] = claim.facts()
         run.update_manifest(**changes)
     except (OSError, FolderProblem):
         pass

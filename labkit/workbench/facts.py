@@ -8,8 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from labkit.errors import FolderProblem
+from labkit.record import claims
 from labkit.record import metrics as recorded_metrics
+from labkit.record.claims import Claim
 from labkit.record.expectations import Verdict
 from labkit.record.files import read_json
 from labkit.record.rundir import RunDir
@@ -264,10 +268,20 @@ def _about(
         ("Hardware", _hardware(environment)),
         ("PyTorch", short(environment.get("torch"))),
         ("Commit", commit),
+        ("Claim", _claim(claims.kept(run, manifest))),
         ("Notebook", short(manifest.get("notebook"))),
         ("Run", run.name),
     ]
     return [(name, value) for name, value in rows if value]
+
+
+def _claim(claim: Claim | None) -> str:
+    """Returns how far the run gives the same numbers again, and a line for each reason why not further."""
+    if claim is None:
+        return ""
+    lines = [short(str(reason)) for reason in claim.reasons] or [claims.PROMISE]
+    said = Markup("").join(Markup('<span class="why">{}</span>').format(line) for line in lines)
+    return Markup('<strong class="{0}">{0}</strong> {1}').format(claim.label, said)
 
 
 def _hardware(environment: dict[str, Any]) -> str:
@@ -285,6 +299,8 @@ def _hardware(environment: dict[str, Any]) -> str:
 def _details(environment: dict[str, Any]) -> list[tuple[str, str]]:
     rows = []
     for key, value in environment.items():
+        if key == "claim":
+            continue  # as it was then; the one of the whole run stands above
         if isinstance(value, dict):
             rows += [(f"{_name(key)}: {_name(name)}", detail(item)) for name, item in value.items()]
         else:

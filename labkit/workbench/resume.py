@@ -175,7 +175,7 @@ def _put_away(run: RunDir, earlier: int) -> None:
                 os.replace(path, folder / path.name)
         run.log.touch()
         write_atomic(run.notebook, (run.source / "notebook.ipynb").read_bytes(), durable=False)
-        run.update_manifest(summary={}, verdicts=[])
+        run.update_manifest(summary={}, verdicts=[], claim={})
     except OSError as error:
         print(f"labkit: what attempt {earlier} left could not be put away: {error}", file=sys.stderr)
 

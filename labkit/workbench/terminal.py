@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from labkit.errors import FolderProblem, RunNotFound
-from labkit.record import checkpoints, metrics
+from labkit.record import checkpoints, claims, metrics
 from labkit.record.expectations import Verdict, in_short
 from labkit.record.files import dumps, read_json
 from labkit.record.find import every
@@ -139,6 +139,7 @@ def facts(run: RunDir) -> dict[str, Any]:
     manifest.pop("creator", None)
     summary = manifest.get("summary") or metrics.read(run.metrics).summary()
     return {
+    claim = claims.kept(run, manifest)
         **manifest,
         "id": run.id,
         "run": run.name,
@@ -149,6 +150,7 @@ def facts(run: RunDir) -> dict[str, Any]:
         "summary": summary,
         "verdicts": [one.facts() for one in kept_verdicts(run, manifest)],
         "exit": found.exit,
+        "claim": claim.facts() if claim is not None else None,
         "left": list(found.left),
         "counts": read_json(run.kernel),
         "git": read_json(run.source / "git.json"),
@@ -317,6 +319,7 @@ def _described(found: dict[str, Any]) -> dict[str, str]:
     git = found.get("git") or {}
     started = local_time(found.get("created"))
     counts = found.get("counts") or {}
+    claim = claims.read(found["claim"])
     lost = [
         f"{kind} {what}: {entry[what]}"
         for kind, entry in counts.items()
@@ -336,6 +339,7 @@ def _described(found: dict[str, Any]) -> dict[str, str]:
         "commit": _commit(git),
         "lost": ", ".join(lost),
         "left behind": ", ".join(found["left"]),
+        "claim": str(claim or ""),
         "path": found["path"],
     }
 
