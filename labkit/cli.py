@@ -267,6 +267,25 @@ def show(name: str, runs: Path | None, as_json: bool) -> None:
 
 @main.command()
 @click.argument("name", metavar="RUN", default="last")
+@click.option("--to", "tracker", type=click.Choice(["tensorboard", "wandb"]), required=True, help="The tracker.")
+@runs_option
+def export(name: str, tracker: str, runs: Path | None) -> None:
+    """Feed the metrics of RUN, which is over, to a tracker.
+
+    Nothing comes twice, however often it is called. The files are in the run's directory, under trackers/; W&B is
+    offline unless $WANDB_API_KEY or $WANDB_MODE says otherwise.
+
+    \b
+    labkit export last --to tensorboard
+    labkit export digits-cnn@last --to wandb
+    """
+    from labkit.workbench import trackers
+
+    click.echo(trackers.export(_find(name, runs), tracker))
+
+
+@main.command()
+@click.argument("name", metavar="RUN", default="last")
 @click.option("--grep", help="Only lines that hold this text.")
 @click.option(
     "--level",

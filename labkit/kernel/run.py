@@ -123,6 +123,9 @@ class Run:
         hand = ByHand()
         run = cls(hand.directory, hand.parameters, hand.notebook.name, hand)
         run.logger.info("recording in %s", run.path)
+        trackers = run.parameters.get("TRACKERS")
+        for name in trackers if isinstance(trackers, list) else []:
+            run.logger.info("by hand no tracker is fed; afterwards: labkit export %s --to %s", run.path.name[-6:], name)
         return run
 
     def log(self, step: int, /, **metrics: float) -> None:
@@ -174,10 +177,10 @@ class Run:
         """
         self._refuse_when_closed("run.restore")
         restored, foreign = self._training_state().restore(parts)
+        watch.generator_was_restored()
         self._logged.go_on(restored, foreign)
         self._write = self._logged.writer.log
         return (state or {}) | (restored.state or {})
-        watch.generator_was_restored()
 
     def checkpoint(
         self,
@@ -213,10 +216,10 @@ class Run:
             if not training.is_due(every_s) and not stopping:
                 return
         self._refuse_when_closed("run.checkpoint")
+        watch.look()
         training.save(parts, state or {}, self._logged.lines, score, keep)
         if stopping:
             training.wait()
-        watch.look()
             signals.check(saved=True)
 
     def _training_state(self) -> TrainingState:
@@ -397,10 +400,10 @@ class Run:
             self._training.wait()
         self._logged.writer.close()
         self._stated.write()
+        watch.end()
         counts = {"metrics": self._logged.counts, "figures": {"lost": self._figures_lost}} | self._lost()
         record(self.directory.kernel, counts)
         if self._by_hand is not None:  # else what surrounds the kernel does the rest
-        watch.end()
             self._by_hand.close()
 
     def _refuse_late(self, step: int, values: dict[str, Any]) -> bool:

@@ -255,7 +255,7 @@ def split(path: Path, lines: int) -> tuple[bytes, bytes]:
     if file is not None:
         with file:
             for line in file:
-                is_kept = count < lines and _record(line) is not None
+                is_kept = count < lines and read_line(line) is not None
                 count += is_kept
                 (kept if is_kept else rest).extend(line)
     return bytes(kept), bytes(rest)
@@ -277,7 +277,7 @@ def last(path: Path, tail_bytes: int = 8192) -> dict[str, Any]:
             lines = file.read().split(b"\n")
         except OSError:
             return {}
-    return next((record for line in reversed(lines) if line and (record := _record(line))), {})
+    return next((record for line in reversed(lines) if line and (record := read_line(line))), {})
 
 
 def _without_time(record: dict[str, Any]) -> dict[str, Any]:
@@ -295,13 +295,14 @@ def records(path: Path) -> Iterator[dict[str, Any] | None]:
             while line := file.readline(LONGEST_LINE):
                 is_cut = len(line) == LONGEST_LINE and not line.endswith(b"\n")
                 if line != b"\n" and not is_rest:
-                    yield None if is_cut else _record(line)
+                    yield None if is_cut else read_line(line)
                 is_rest = is_cut
         except OSError:
             return
 
 
-def _record(line: bytes) -> dict[str, Any] | None:
+def read_line(line: bytes) -> dict[str, Any] | None:
+    """Returns a line as a record with its floats restored; None where it is torn."""
     try:
         record = orjson.loads(line)
     except ValueError:

@@ -20,6 +20,7 @@ from labkit.record.provenance import record_source
 from labkit.record.rundir import RunDir
 from labkit.record.status import Status, exit_record, status
 from labkit.record.summary import summarise
+from labkit.workbench import trackers
 from labkit.workbench.job import Job, kernel_specs
 from labkit.workbench.stops import Stops
 
@@ -67,6 +68,8 @@ def execute(job: Job, progress: Progress | None = None) -> Status:
         stops.reach(provisioner)
         recorder = threading.Thread(target=_record_source, args=(run, Path(job.notebook).parent), daemon=True)
         recorder.start()
+        parameters = (read_json(run.manifest) or {}).get("parameters") or {}
+        feeding = trackers.Feeding(run, trackers.asked(parameters))
         try:
             try:
                 outcome = _run_cells(job, manager, progress)
@@ -80,6 +83,7 @@ def execute(job: Job, progress: Progress | None = None) -> Status:
             stops.reach(None)
             provisioner.let_go()  # after an error here, the supervisor ends what is left
             recorder.join()
+            feeding.end()
         if read_json(run.exit) is None:
             _write_exit_for_supervisor(run, outcome, before)
     if not run.path.exists():

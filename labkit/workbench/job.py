@@ -19,7 +19,7 @@ from labkit.record.find import whereabouts
 from labkit.record.process import Process
 from labkit.record.rundir import RunDir, create
 from labkit.record.secret import masked
-from labkit.workbench import literals, modes, notebook, outline, params, yamlfile
+from labkit.workbench import literals, modes, notebook, outline, params, trackers, yamlfile
 from labkit.workbench.notebook import Notebook
 from labkit.workbench.params import Asked
 
@@ -101,6 +101,7 @@ def prepare(
     given = params.admit(declared, asked, path.name, computed, source.written() if readable else [])
     if given.get("MODEL_PATH") and modes.names_checkpoint("MODEL_PATH", declared):
         checkpoints.locate(given["MODEL_PATH"], path, "best")  # refused now, not after the data were loaded
+    trackers.refuse_missing(trackers.asked(params.effective(declared, given)))
     kernel = kernel or source.kernel
     check_kernel(kernel)
     root = lab.root(path.parent)

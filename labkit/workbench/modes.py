@@ -1,11 +1,13 @@
-"""What TRAIN, TEST, RESUME and MODEL_PATH mean together, in a notebook that declares them."""
+"""What TRAIN, TEST, RESUME, MODEL_PATH and TRACKERS mean together, in a notebook that declares them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from labkit.record.allowed import shown
 from labkit.record.declared import Parameter
+from labkit.workbench import trackers
 
 
 def contradictions(values: Mapping[str, Any]) -> list[str]:
@@ -22,6 +24,9 @@ def contradictions(values: Mapping[str, Any]) -> list[str]:
             problems.append("RESUME goes on with a training, and TRAIN=False trains nothing; leave one of them out")
         elif values.get("MODEL_PATH") == "":
             problems.append("TRAIN=False needs MODEL_PATH, the trained model to evaluate")
+    if wrong := trackers.unknown(values):
+        known = ", ".join(trackers.KNOWN)
+        problems.append(f"TRACKERS names {', '.join(map(shown, wrong))}; the trackers are {known}")
     return problems
 
 

@@ -17,7 +17,7 @@ from labkit.record.find import every, is_of, whereabouts
 from labkit.record.process import Process
 from labkit.record.rundir import RunDir
 from labkit.record.status import status
-from labkit.workbench import literals, modes, notebook, params
+from labkit.workbench import literals, modes, notebook, params, trackers
 from labkit.workbench.job import Job, check_kernel
 from labkit.workbench.notebook import Notebook
 from labkit.workbench.reports import stale_reasons
@@ -72,6 +72,7 @@ def prepare(
         raise BadInput(f"{run.manifest}: its values cannot be read: {error}") from error
     kernel = str(manifest["kernel"])
     check_kernel(kernel)
+    trackers.refuse_missing(trackers.asked(manifest["parameters"]))
     if grace_s is None:
         grace_s = float(config.settings(root)["grace_s"].value)
     order = {

@@ -20,6 +20,7 @@ from labkit.record.rundir import RunDir, folder_name
 from labkit.record.status import status
 from labkit.record.summary import kept_verdicts
 from labkit.record.text import counted
+from labkit.workbench import trackers
 from labkit.workbench.wording import duration, number
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def print_end(run: RunDir, ended: Status) -> None:
     numbers = main_metrics({name: entry.get("last") for name, entry in _entries(_summary(run)).items()})
     if numbers:
         console.print(numbers, markup=False)
-    for line in verdict_lines(run):
+    for line in [*verdict_lines(run), *map(printable, trackers.told(trackers.outcomes(run)))]:
         console.print(line, markup=False)
     if ended.state == "failed":
         console.print(f"see: labkit log {shlex.quote(os.path.relpath(run.path))}", markup=False)
@@ -138,8 +139,8 @@ def facts(run: RunDir) -> dict[str, Any]:
         manifest, problem = {}, str(error)
     manifest.pop("creator", None)
     summary = manifest.get("summary") or metrics.read(run.metrics).summary()
-    return {
     claim = claims.kept(run, manifest)
+    return {
         **manifest,
         "id": run.id,
         "run": run.name,
@@ -149,10 +150,11 @@ def facts(run: RunDir) -> dict[str, Any]:
         "duration_s": found.duration_s,
         "summary": summary,
         "verdicts": [one.facts() for one in kept_verdicts(run, manifest)],
-        "exit": found.exit,
         "claim": claim.facts() if claim is not None else None,
+        "exit": found.exit,
         "left": list(found.left),
         "counts": read_json(run.kernel),
+        "trackers": trackers.outcomes(run),
         "git": read_json(run.source / "git.json"),
         "environment": read_json(run.environment),
         "problem": problem,
@@ -317,9 +319,9 @@ def _described(found: dict[str, Any]) -> dict[str, str]:
         for name, value in (found.get("parameters") or {}).items()
     }
     git = found.get("git") or {}
+    claim = claims.read(found["claim"])
     started = local_time(found.get("created"))
     counts = found.get("counts") or {}
-    claim = claims.read(found["claim"])
     lost = [
         f"{kind} {what}: {entry[what]}"
         for kind, entry in counts.items()
@@ -337,9 +339,10 @@ def _described(found: dict[str, Any]) -> dict[str, str]:
         "labels": ", ".join(map(str, found.get("labels") or [])),
         "parameters": "  ".join(marked.values()),
         "commit": _commit(git),
-        "lost": ", ".join(lost),
-        "left behind": ", ".join(found["left"]),
         "claim": str(claim or ""),
+        "lost": ", ".join(lost),
+        "trackers": ", ".join(trackers.told(found.get("trackers") or {})),
+        "left behind": ", ".join(found["left"]),
         "path": found["path"],
     }
 
