@@ -268,6 +268,19 @@ def test_a_parameter_of_that_name_that_is_no_list_means_nothing():
     assert trackers.asked({"TRACKERS": ["wandb", "wandb", "tensorboard"]}) == ["tensorboard", "wandb"]
 
 
+@tensorboard
+@pytest.mark.parametrize("linked", ["trackers", "trackers/tensorboard"])
+def test_nothing_is_written_through_a_link_out_of_the_run(tmp_path: Path, linked: str):
+    run = make_run(tmp_path, 3)
+    (tmp_path / "elsewhere" / "tensorboard").mkdir(parents=True)
+    (run.path / linked).parent.mkdir(exist_ok=True)
+    (run.path / linked).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(BadInput, match="it is a link"):
+        trackers.export(run, "tensorboard")
+    assert trackers.Feeding(run, ["tensorboard"]).end() == {}
+    assert [path.name for path in (tmp_path / "elsewhere").rglob("*")] == ["tensorboard"]
+
+
 def test_outcomes_are_told_with_what_to_do(tmp_path: Path):
     run = make_run(tmp_path)
     trackers.Feeding(run, [])._note("wandb", "it was rude")
@@ -364,6 +377,31 @@ def test_when_the_runner_is_killed_the_process_feeds_what_there_is_and_goes(tmp_
     rows = metrics.read(run.metrics).rows
     assert trackers.export(run, "tensorboard")
     assert on_tensorboard(board(run)) == recorded(range(rows))
+
+
+@tensorboard
+@pytest.mark.slow
+def test_a_run_that_was_killed_and_resumed_has_each_line_once_in_its_trackers(tmp_path: Path):
+    path = write(
+        make_lab(tmp_path / "lab") / "notebooks" / "resumed.ipynb",
+        parameters(f"TRACKERS: list = {list(filter(installed, trackers.KNOWN))}\nSTEPS: int = 150"),
+        "import time\nimport torch\nimport labkit\nrun = labkit.start()\n"
+        "state = run.restore(generator=torch.Generator(), state={'step': 0})\n"
+        "for step in range(state['step'], STEPS):\n    run.log(step, loss=step / 2)\n"
+        "    state['step'] = step + 1\n    run.checkpoint(state=state, every_s=0.7)\n    time.sleep(0.03)",
+    )
+    with started(path) as under_way:
+        killed = under_way.logs(70)
+        wait_for(lambda: trackers.outcomes(killed).get("tensorboard", {}).get("fed"))
+        os.kill(json.loads(killed.process.read_bytes())["kernel"]["pid"], signal.SIGKILL)
+        under_way.ended()
+    resumed = labkit("resume", str(killed.path), "--no-report")
+    assert resumed.returncode == 0, resumed.stderr
+    assert [record["step"] for record in metrics.records(killed.metrics) if record is not None] == list(range(150))
+    assert on_tensorboard(board(killed)) == recorded(range(150))
+    if installed("wandb"):
+        ((_, rows),) = in_offline_runs(trackers.export(killed, "wandb")).items()
+        assert [row["step"] for row in rows] == list(range(150))
 
 
 @pytest.mark.slow

@@ -39,6 +39,11 @@ def outcome_file(run: RunDir, name: str) -> Path:
     return folder(run) / f"{name}.json"
 
 
+def is_linked(run: RunDir, name: str) -> bool:
+    """Tells whether what is written for a tracker would lie outside of the run."""
+    return folder(run).is_symlink() or (folder(run) / name).is_symlink()
+
+
 def asked(parameters: Mapping[str, Any]) -> list[str]:
     """Returns the trackers that parameters name."""
     value = parameters.get(TRACKERS)
@@ -79,6 +84,8 @@ class Feeding:
         self._began = now()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         for name in names:
+            if is_linked(run, name):
+                continue
             try:
                 self._processes[name] = self._start(name)
             except OSError as error:
@@ -152,6 +159,8 @@ def export(run: RunDir, name: str) -> Path:
     if not status(run).is_over:
         raise BadInput(f"{run.name} is still running; export it when it is over, or set TRACKERS = [{name!r}]")
     try:
+        if is_linked(run, name):
+            raise OSError("it is a link, or what is in it")
         folder(run).mkdir(exist_ok=True)
     except OSError as error:
         raise FolderProblem(f"{folder(run)} cannot be written: {error.strerror or error}") from error
