@@ -32,14 +32,18 @@ _HOME = {
     "layer_table": "labkit.kernel.layers",
     "loader": "labkit.kernel.loading",
     "pad_collate": "labkit.kernel.data",
+    "parallel": "labkit.kernel.ranks",
     "predict": "labkit.kernel.training",
     "random_flip": "labkit.kernel.augment",
     "random_shift": "labkit.kernel.augment",
+    "rank": "labkit.kernel.ranks",
     "seed": "labkit.kernel.determinism",
     "start": "labkit.kernel.run",
+    "torchrun": "labkit.kernel.torchrun",
     "train_one_epoch": "labkit.kernel.training",
     "training_settings": "labkit.kernel.tables",
     "vanishing_layers": "labkit.kernel.gradients",
+    "world_size": "labkit.kernel.ranks",
 }
 
 __all__ = sorted(_HOME)

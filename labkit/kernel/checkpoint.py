@@ -11,12 +11,13 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from labkit.errors import RunProblem
 from labkit.kernel.parts import Copies, state_of
@@ -52,7 +53,15 @@ class Saver:
         """Tells whether a checkpoint is still being written."""
         return self._writing is not None and self._writing.is_alive()
 
-    def save(self, parts: Mapping[str, Any], state: dict[str, Any], lines: int, score: float | None, keep: int) -> None:
+    def save(
+        self,
+        parts: Mapping[str, Any],
+        state: dict[str, Any],
+        lines: int,
+        score: float | None,
+        keep: int,
+        others: Sequence[dict[str, Any]] = (),
+    ) -> None:
         """Copies the state of everything; the rest happens in a thread.
 
         Args:
@@ -61,6 +70,7 @@ class Saver:
             lines: Lines of metrics logged so far.
             score: What the checkpoint is judged by; higher is better.
             keep: How many of the newest to keep, beside the best.
+            others: What the other processes of the training have of their own, in the order of their numbers.
 
         Raises:
             RunProblem: Something in it is not plain.
@@ -71,6 +81,7 @@ class Saver:
             "parts": {name: self._copies.of(state_of(part, name), name) for name, part in parts.items()},
             "state": self._copies.of(state, "state"),
             "random": random_state(),
+            "others": list(others),
         }
         facts = {
             "format": FORMAT,
@@ -78,6 +89,7 @@ class Saver:
             "attempt": int(self._run.attempt.name),
             "lines": lines,
             "parts": sorted(parts),
+            "processes": 1 + len(others),
             "torch": torch.__version__,
             "score": score,
         }
@@ -126,6 +138,30 @@ class Saver:
         best = checkpoints.best_of(found)
         if best is not None:
             _link(self._run.checkpoints / "best.pt", best)
+
+
+def own_state(parts: Mapping[str, Any], state: dict[str, Any]) -> dict[str, Any]:
+    """Returns what one process of several has of its own: all but the modules and optimizers, which are equal in all.
+
+    Raises:
+        RunProblem: Something in it is not plain.
+    """
+    copies = Copies()
+    own = {name: part for name, part in parts.items() if not isinstance(part, nn.Module | torch.optim.Optimizer)}
+    return {
+        "parts": {name: copies.of(state_of(part, name), name) for name, part in own.items()},
+        "state": copies.of(state, "state"),
+        "random": random_state(),
+    }
+
+
+def of_process(content: dict[str, Any], number: int) -> dict[str, Any]:
+    """Returns the content of a checkpoint for one of the processes that saved it; for any other, that of the first."""
+    others = content.get("others") or []
+    if not 1 <= number <= len(others):
+        return content
+    own = others[number - 1]
+    return content | own | {"parts": content["parts"] | own["parts"]}
 
 
 def _make_durable(path: Path) -> None:

@@ -154,6 +154,10 @@ class Watch:
         if self._begun is not None:
             self._write(final=False)
 
+    def add(self, others: Claim) -> None:
+        """Takes over what was met in another process of the run."""
+        self._found |= dict.fromkeys(others.reasons)
+
     def claim(self) -> Claim | None:
         """Returns what may be claimed as of now; None where there is nothing to say: PyTorch was not loaded."""
         if self._begun is None:

@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset, Subset
 
 from labkit.errors import RunProblem
+from labkit.kernel import ranks
 from labkit.kernel.determinism import fingerprint
 from labkit.kernel.position import Position, check_batch_size, differences, length, order
 
@@ -29,9 +30,14 @@ def batches(
 
     >>> for inputs, targets in batches(images, labels, batch_size=64, shuffle=True, seed=1): ...
 
+    Under torchrun each of N processes gets every N-th sample of the epoch's order, so that together they have the
+    batches of one process with N times the batch size. A shuffled epoch leaves out the last few samples where N does
+    not divide their number, others in each epoch: none counts twice, and all processes have as many. Without shuffling
+    none is left out.
+
     Args:
         *tensors: Each (samples, ...), all with the same number of samples.
-        batch_size: Samples in a batch; the last one is smaller unless they divide evenly.
+        batch_size: Samples in a batch of one process; the last one is smaller unless they divide evenly.
         shuffle: Walk through each epoch in another order, which depends on `seed` and the epoch's number
             alone.
         seed: Of the orders.
@@ -39,7 +45,7 @@ def batches(
         device: Move all the data there once, at the start; by default it stays where it is.
 
     Raises:
-        RunProblem: The tensors have different lengths, or there is nothing to batch.
+        RunProblem: The tensors have different lengths, or there is nothing to batch, in a process of several.
     """
     return Batches(tensors, batch_size, shuffle=shuffle, seed=seed, drop_last=drop_last, device=device)
 
@@ -48,6 +54,8 @@ class Batches:
     """Batches of tensors in memory; a batch is a copy, so it may be changed in place.
 
     Attributes:
+        samples: In an epoch, of all processes.
+        shard: Which of them, in the order of the epoch, are those of this process; None where there is only one.
         epoch: The number of the next walk, from 0; it grows when a walk begins, and may be set to repeat one.
     """
 
@@ -65,6 +73,7 @@ class Batches:
         check_batch_size(batch_size)
         self.tensors = tuple(tensor if device is None else tensor.to(device) for tensor in tensors)
         self.batch_size, self.shuffle, self.seed, self.drop_last = batch_size, shuffle, seed, drop_last
+        self.shard = ranks.shard(self.samples, is_even=shuffle)
         self.epoch = 0
         self.position = Position()
         if len(self) == 0:
@@ -72,7 +81,8 @@ class Batches:
 
     def __len__(self) -> int:
         """Returns the number of batches in an epoch."""
-        return self.samples // self.batch_size if self.drop_last else -(-self.samples // self.batch_size)
+        samples = self.samples if self.shard is None else len(range(self.samples)[self.shard])
+        return samples // self.batch_size if self.drop_last else -(-samples // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         """Begins an epoch; each item holds one (batch, ...) tensor for each of the tensors given."""
@@ -84,10 +94,15 @@ class Batches:
         size, tensors = self.batch_size, self.tensors
         stop = len(self) * size
         if not self.shuffle:
+            if self.shard is not None:
+                tensors = tuple(tensor[self.shard] for tensor in tensors)
             for start in range(first * size, stop, size):
                 yield tuple(tensor[start : start + size].clone() for tensor in tensors)
             return
-        indices = order(self.samples, self.seed, epoch)[first * size : stop].to(tensors[0].device)
+        indices = order(self.samples, self.seed, epoch)
+        if self.shard is not None:
+            indices = indices[self.shard]
+        indices = indices[first * size : stop].to(tensors[0].device)
         for index in indices.split(size) if len(indices) else ():
             yield tuple(tensor.index_select(0, index) for tensor in tensors)
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from labkit.errors import RunProblem
-from labkit.kernel import claim
+from labkit.kernel import claim, ranks
 
 CUBLAS_WORKSPACE = ":4096:8"  # one of the two deterministic settings; the other, :16:8, is slower
 SEED_LIMIT = 2**32  # NumPy's global generator takes no larger seed
@@ -110,11 +110,15 @@ def seed_worker(worker: int) -> None:
 def device(name: str | None = None) -> torch.device:
     """Returns the device asked for, by default the best one here: CUDA, then MPS, then the CPU.
 
+    Under torchrun each process has a GPU of its own.
+
     Raises:
         RunProblem: `name` is no device, or not one that this machine and this build of PyTorch offer.
     """
     if name is None:
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        own = ranks.local_rank()
+        cuda = "cuda" if own is None else f"cuda:{own}"
+        name = cuda if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         chosen = torch.device(name)
     except RuntimeError as problem:

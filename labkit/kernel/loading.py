@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -13,6 +14,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, TensorDataset, get_worker_info
 
 from labkit.errors import RunProblem
+from labkit.kernel import ranks
 from labkit.kernel.determinism import fingerprint, seed_generators, seed_worker
 from labkit.kernel.position import Position, check_batch_size, differences, length, order, sample_seed
 
@@ -33,11 +35,11 @@ def loader(
     """Returns a DataLoader with its own generator, seeded workers, and pinned memory where there is CUDA.
 
     Samples that are changed at random by `augment` or under `reseed` are the same with any number of workers, and
-    in an epoch that is resumed in the middle.
+    in an epoch that is resumed in the middle. Under torchrun the processes share the samples as in `labkit.batches`.
 
     Args:
         dataset: Offers `len()` and an item for each index.
-        batch_size: Samples in a batch.
+        batch_size: Samples in a batch of one process.
         shuffle: Walk through each epoch in another order, which depends on `seed` and the epoch's number
             alone.
         seed: Of the orders, of `augment`, and of the workers' generators.
@@ -60,23 +62,32 @@ def loader(
     samples = length(dataset)
     if samples == 0:
         raise RunProblem("no batch: the data set is empty")
+    shard = ranks.shard(samples, is_even=shuffle)
     if drop_last is None:
-        drop_last = shuffle and samples > batch_size > 1 and samples % batch_size == 1
+        own = samples if shard is None else len(range(samples)[shard])
+        drop_last = shuffle and own > batch_size > 1 and own % batch_size == 1
     is_changed = augment is not None or reseed
     return Loader(
         Changed(dataset, seed, augment, reseed) if is_changed else dataset,
         seed,
         batch_size=batch_size,
-        sampler=EpochOrder(samples, seed, shuffle, with_epoch=is_changed),
+        sampler=EpochOrder(samples, seed, shuffle, with_epoch=is_changed, shard=shard),
         num_workers=workers,
         drop_last=drop_last,
         collate_fn=collate,
         generator=torch.Generator().manual_seed(seed),
-        worker_init_fn=settings.pop("worker_init_fn", seed_worker),
+        worker_init_fn=settings.pop("worker_init_fn", begin_worker),
         pin_memory=settings.pop("pin_memory", torch.cuda.is_available()),
         persistent_workers=settings.pop("persistent_workers", workers > 0),
         **settings,
     )
+
+
+def begin_worker(worker: int) -> None:
+    """Seeds a worker; under torchrun, which sends a stop to whole groups, it leaves that of the training."""
+    seed_worker(worker)
+    if ranks.world_size() > 1:
+        os.setpgid(0, 0)
 
 
 class Loader(DataLoader[Any]):
@@ -88,6 +99,7 @@ class Loader(DataLoader[Any]):
 
     def __init__(self, dataset: Dataset[Any], seed: int, **settings: Any) -> None:
         self.seed, self.epoch, self.position = seed, 0, Position()
+        self.shard = settings["sampler"].shard
         super().__init__(dataset, **settings)
 
     def __iter__(self) -> Any:
@@ -136,20 +148,26 @@ class EpochOrder(Sampler[Any]):
 
     Attributes:
         epoch: The number of the next walk, from 0; it grows when a walk begins.
-        first: The place in the order at which the next walk begins.
+        first: The place in the order, as far as it is this process's, at which the next walk begins.
+        shard: Which places in the order are this process's; None for all.
     """
 
-    def __init__(self, samples: int, seed: int, shuffle: bool = True, with_epoch: bool = False) -> None:
+    def __init__(
+        self, samples: int, seed: int, shuffle: bool = True, with_epoch: bool = False, shard: slice | None = None
+    ) -> None:
+        self.shard = shard
         self.samples, self.seed, self.shuffle, self.with_epoch = samples, seed, shuffle, with_epoch
         self.epoch = self.first = 0
 
     def __len__(self) -> int:
-        return self.samples
+        return self.samples if self.shard is None else len(range(self.samples)[self.shard])
 
     def __iter__(self) -> Iterator[Any]:
         epoch, self.epoch = self.epoch, self.epoch + 1
         first, self.first = self.first, 0
         indices = order(self.samples, self.seed, epoch).tolist() if self.shuffle else range(self.samples)
+        if self.shard is not None:
+            indices = indices[self.shard]
         return ((epoch, index) for index in indices[first:]) if self.with_epoch else iter(indices[first:])
 
 

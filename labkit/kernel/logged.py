@@ -21,16 +21,42 @@ class Logged:
     already. Until it is known what the training goes on from, its lines are kept apart, so that an attempt that ends
     before changes nothing.
 
+    Args:
+        run: The run.
+        is_borrowed: Another process of the same attempt has begun the metrics, and waits until this one has ended.
+
     Attributes:
         writer: Appends to the file that is in use.
     """
 
-    def __init__(self, run: RunDir) -> None:
+    def __init__(self, run: RunDir, is_borrowed: bool = False) -> None:
         self._run = run
-        self._begun = None if run.attempt.name == "1" else run.begun
-        self.writer = MetricsWriter(self._begun or run.metrics)
+        is_new = run.attempt.name == "1" or (is_borrowed and not run.begun.exists())
+        self._begun = None if is_new else run.begun
         self._before = 0  # lines in the file that are older than the writer
+        self.writer = self._writer(is_borrowed)
         self._counts = dict.fromkeys(("written", "refused", "lost"), 0)
+
+    def _writer(self, goes_on: bool) -> MetricsWriter:
+        path = self._begun or self._run.metrics
+        if goes_on:
+            self._before = sum(line is not None for line in metrics.records(path))
+        return MetricsWriter(path)
+
+    def lend(self) -> None:
+        """Leaves the metrics to another process."""
+        self.writer.close()
+        self._counts = self.counts
+
+    def take_back(self) -> None:
+        """Goes on with what the other process has left."""
+        if self._begun is not None and not self._begun.exists():
+            self._begun = None
+        self.writer = self._writer(goes_on=True)
+
+    def add(self, counts: dict[str, int]) -> None:
+        """Counts what another process has written, refused and lost."""
+        self._counts = {name: count + counts.get(name, 0) for name, count in self._counts.items()}
 
     @property
     def lines(self) -> int:

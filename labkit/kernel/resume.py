@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from labkit.errors import BadInput, RunProblem
-from labkit.kernel import checkpoint
+from labkit.kernel import checkpoint, ranks
 from labkit.kernel.parts import load_into, unwrapped
 from labkit.kernel.randomness import set_random_state
 from labkit.record import checkpoints
@@ -28,11 +28,15 @@ class Restored:
         state: The notebook's own values as they were saved; None where only weights were loaded, or nothing.
         lines: Lines of metrics that belong to it.
         facts: What the record says of it.
+        path: The checkpoint, or the file with weights.
+        is_forced: Differences were accepted.
     """
 
     state: dict[str, Any] | None = None
     lines: int = 0
     facts: dict[str, Any] = field(default_factory=dict)
+    path: Path | None = None
+    is_forced: bool = False
 
 
 def of_attempt(run: RunDir, parts: Mapping[str, Any], logger: logging.Logger) -> Restored:
@@ -50,14 +54,16 @@ def of_attempt(run: RunDir, parts: Mapping[str, Any], logger: logging.Logger) ->
     if saved is None:
         logger.warning("no checkpoint can be used: the training begins anew")
         return Restored(facts=facts)
-    state = _put_back(saved.path, saved.facts, parts, is_forced=order.get("forced") is True)
+    is_forced = order.get("forced") is True
+    state = _put_back(saved.path, saved.facts, parts, is_forced)
     for later in checkpoints.every(run):
         if later.number > saved.number:
             checkpoints.set_aside(
                 later, int(run.attempt.name), damaged.get(later.path.name, "an earlier one was taken")
             )
     logger.info("resumed from checkpoint %s, saved %s", saved.path.name, saved.facts.get("created"))
-    return Restored(state, saved.lines, facts | {"checkpoint": saved.path.name, "sha256": saved.sha256})
+    facts |= {"checkpoint": saved.path.name, "sha256": saved.sha256}
+    return Restored(state, saved.lines, facts, saved.path, is_forced)
 
 
 def of_parameter(text: str, notebook: Path, parts: Mapping[str, Any]) -> tuple[Restored, Saved | None]:
@@ -70,7 +76,7 @@ def of_parameter(text: str, notebook: Path, parts: Mapping[str, Any]) -> tuple[R
     saved = checkpoints.read(path.resolve().with_suffix(".json"))
     state = _put_back(path, saved.facts if saved is not None else {}, parts, is_forced=False)
     facts = {"resumed_from": str(path), "sha256": saved.sha256 if saved is not None else None}
-    return Restored(state, saved.lines if saved is not None else 0, facts), saved
+    return Restored(state, saved.lines if saved is not None else 0, facts, path), saved
 
 
 def weights(text: str, notebook: Path, parts: Mapping[str, Any]) -> Restored:
@@ -82,13 +88,31 @@ def weights(text: str, notebook: Path, parts: Mapping[str, Any]) -> Restored:
     if "model" not in parts:
         raise RunProblem("MODEL_PATH names weights; give the model to load them into: run.restore(model=model, …)")
     path = _path(text, notebook, "best")
+    _load_weights(path, parts)
+    return Restored(facts={"model_from": str(path), "sha256": checkpoint.fingerprint_of(path)["sha256"]}, path=path)
+
+
+def _load_weights(path: Path, parts: Mapping[str, Any]) -> None:
     try:
         content = torch.load(str(path), map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a damaged or hostile file makes of the reader
         raise RunProblem(f"MODEL_PATH: {path} cannot be read: {str(error).splitlines()[0]:.200}") from error
     found = content.get("parts", {}).get("model") if isinstance(content, dict) and "parts" in content else content
     load_into(parts["model"], found, f"MODEL_PATH {path}: model")
-    return Restored(facts={"model_from": str(path), "sha256": checkpoint.fingerprint_of(path)["sha256"]})
+
+
+def as_main(restored: Restored, parts: Mapping[str, Any]) -> Restored:
+    """Goes on, in another process of the same training, from what the main one has gone on from.
+
+    Raises:
+        RunProblem: It does not fit what this process has.
+    """
+    if restored.path is None:
+        return restored
+    if restored.state is None:
+        _load_weights(restored.path, parts)
+        return restored
+    return Restored(_put_back(restored.path, {}, parts, restored.is_forced))
 
 
 def _path(text: str, notebook: Path, prefer: str) -> Path:
@@ -108,6 +132,7 @@ def _put_back(path: Path, facts: Mapping[str, Any], parts: Mapping[str, Any], is
             f"{path.name} was saved under other conditions, so the run would not end as it would have:\n{listed}\n"
             "Make them what they were, begin a new run, or take the differences: labkit resume --force"
         )
+    content = checkpoint.of_process(content, ranks.rank())
     for name, part in parts.items():
         if name in content["parts"]:
             load_into(part, content["parts"][name], name)
@@ -119,6 +144,9 @@ def _differences(content: Mapping[str, Any], facts: Mapping[str, Any], parts: Ma
     saved = content["parts"]
     found = [f"{name} is not in the checkpoint" for name in parts if name not in saved]
     found += [f"{name} is in the checkpoint, and not given to run.restore" for name in saved if name not in parts]
+    then, now = 1 + len(content.get("others") or []), ranks.world_size()
+    if then != now:
+        found.append(f"there were {then} processes, are {now}" if then > 1 else f"there was 1 process, are {now}")
     if facts.get("torch", torch.__version__) != torch.__version__:
         found.append(f"PyTorch was {facts['torch']}, is {torch.__version__}")
     for name, part in parts.items():

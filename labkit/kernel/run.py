@@ -8,20 +8,24 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labkit.errors import RunProblem
-from labkit.kernel import cells, keep
-from labkit.kernel.byhand import ByHand, record
+from labkit.kernel import cells, keep, ranks
+from labkit.kernel.byhand import ByHand, parameters_now, record
 from labkit.kernel.claim import watch
 from labkit.kernel.logged import Logged
+from labkit.kernel.saved import read_saved
+from labkit.kernel.torchrun import Lent
 from labkit.launch import capture, channel, signals
+from labkit.record import claims
 from labkit.record.expectations import parse
 from labkit.record.files import read_json, write_json
 from labkit.record.metrics import RESERVED, as_number
 from labkit.record.process import Process
-from labkit.record.rundir import RunDir
+from labkit.record.rundir import RunDir, create
 from labkit.record.stated import Stated, truth
 from labkit.record.summary import verdicts
 
@@ -40,6 +44,9 @@ def start() -> Run:
     Under `labkit run` the directory has been made already. By hand, in JupyterLab or as a script, a run is opened under
     `runs/.scratch/`; calling it again there closes the run and opens the next.
 
+    Under torchrun rank 0 has the run; the other processes have one that leaves nothing behind, so that all of them may
+    call everything. What `labkit.torchrun` starts goes on with the run of the notebook.
+
     Returns:
         The run, with the parameters as they are now.
 
@@ -48,13 +55,20 @@ def start() -> Run:
         FolderProblem: No run can be made here.
     """
     global _current
-    joined = _run_of_this_process()
-    if joined and _current is not None:
+    joined, lent = _run_of_this_process(), Lent.told()
+    if (joined or lent) and _current is not None:
         return _current
     if _current is not None:
         _current.finish()
-    _current = Run.join(joined) if joined else Run.open()
+    if lent or not ranks.is_main():
+        _current = Run.borrow(lent) if lent and ranks.is_main() else Run.beside(lent)
+    else:
+        _current = Run.join(joined) if joined else Run.open()
     signals.promise_boundaries()
+    if ranks.world_size() > 1:
+        signals.act_together()
+    elif lent:
+        signals.install()
     return _current
 
 
@@ -82,7 +96,12 @@ class Run:
     """
 
     def __init__(
-        self, directory: RunDir, parameters: dict[str, Any], notebook: str, by_hand: ByHand | None = None
+        self,
+        directory: RunDir,
+        parameters: dict[str, Any],
+        notebook: str,
+        by_hand: ByHand | None = None,
+        lent: Lent | None = None,
     ) -> None:
         from labkit.kernel.logs import run_logger
 
@@ -90,12 +109,17 @@ class Run:
         self.path = directory.path
         self.parameters = parameters
         self._by_hand = by_hand
-        self._logged = Logged(directory)
+        self._lent = lent  # the run is that of the notebook which started this process
+        self._logged = Logged(directory, is_borrowed=lent is not None)
         self._write = self._logged.writer.log
         self._notebook = Path.cwd() / Path(notebook).name  # a cell may change the working directory
         self._training: TrainingState | None = None  # made on first use: it loads PyTorch
         self._pid = os.getpid()
         self._stated = Stated(directory.stated)
+        if lent is not None:
+            self._stated.read()
+        self._checkpoints: list[dict[str, int]] = []  # saved and lost before, or by other processes
+        self._nowhere: tempfile.TemporaryDirectory[str] | None = None  # where a run is that leaves nothing behind
         self._figures_lost = 0
         self._refused: set[str] = set()  # names that have been warned about
         self._finished = False
@@ -103,6 +127,8 @@ class Run:
         # Under `labkit run` whatever is printed is in the log already; by hand the run keeps its own lines.
         write_log = by_hand.log.write if by_hand else None
         self.logger: logging.Logger = run_logger(Path(notebook).name, cells.current_cell, write_log=write_log)
+        if not ranks.is_main():
+            self.logger.setLevel(logging.WARNING)  # what all of them say is said once
         atexit.register(self.finish)
 
     @classmethod
@@ -127,6 +153,50 @@ class Run:
         for name in trackers if isinstance(trackers, list) else []:
             run.logger.info("by hand no tracker is fed; afterwards: labkit export %s --to %s", run.path.name[-6:], name)
         return run
+
+    @classmethod
+    def borrow(cls, lent: Lent) -> Run:
+        """Returns the run of the notebook that has started this process and waits for it."""
+        run = cls(RunDir(lent.run), lent.given(cells.values()), cells.notebook_path().name, lent=lent)
+        run._notebook = cells.notebook_path()
+        return run
+
+    @classmethod
+    def beside(cls, lent: Lent | None) -> Run:
+        """Returns a run that leaves nothing behind, for a process beside the one that writes the record."""
+        nowhere, notebook = tempfile.TemporaryDirectory(prefix="labkit-"), cells.notebook_path()
+        parameters = lent.given(cells.values()) if lent else parameters_now(read_saved(notebook))
+        manifest = {"declared": list(parameters), "labels": ["debug"] if parameters.get("DEBUG") is True else []}
+        run = cls(create(Path(nowhere.name), notebook.stem, manifest), parameters, notebook.name)
+        run._nowhere, run._notebook = nowhere, notebook
+        return run
+
+    @contextmanager
+    def lend(self) -> Iterator[Lent]:
+        """Leaves the record to another process: two never write it at once."""
+        self._refuse_when_closed("labkit.torchrun")
+        if self._training is not None:
+            self._training.wait()
+        self._stated.write()
+        self._logged.lend()
+        self._write = self._refuse_lent
+        lent = Lent(self.path, self.parameters)
+        try:
+            yield lent
+        finally:
+            counts = lent.counts()
+            self._logged.add(counts.get("metrics", {}))
+            self._figures_lost += counts.get("figures", {}).get("lost", 0)
+            self._checkpoints = [self._checkpoints_counted(), counts.get("checkpoints", {})]
+            if (claim := claims.read(counts.get("claim"))) is not None:
+                watch.add(claim)
+            self._logged.take_back()
+            self._write = self._logged.writer.log
+            self._stated.read()
+            self._training = None  # the numbers of checkpoints have gone on
+
+    def _refuse_lent(self, step: int, values: dict[str, Any]) -> bool:
+        raise RunProblem("run.log: the record is with the processes that labkit.torchrun has started")
 
     def log(self, step: int, /, **metrics: float) -> None:
         """Records the metrics of one step.
@@ -174,6 +244,9 @@ class Run:
 
         Raises:
             RunProblem: The checkpoint does not fit; the message lists every difference.
+
+        Under torchrun every process calls it, and `checkpoint` as well: each gets back its own random states and
+        `state`. Another number of processes is such a difference.
         """
         self._refuse_when_closed("run.restore")
         restored, foreign = self._training_state().restore(parts)
@@ -210,16 +283,17 @@ class Run:
             StopRequested: Somebody asked the run to stop. The checkpoint is on the disk.
         """
         training = self._training_state()
-        stopping = signals.requested() != ""
         if every_s is not None:
             signals.promise_saves()
-            if not training.is_due(every_s) and not stopping:
-                return
+        is_due = training.is_due(every_s)
+        stopping = signals.is_stopping()
+        if not is_due and not stopping:
+            return
         self._refuse_when_closed("run.checkpoint")
         watch.look()
         training.save(parts, state or {}, self._logged.lines, score, keep)
         if stopping:
-            training.wait()
+            training.wait_for_all()
             signals.check(saved=True)
 
     def _training_state(self) -> TrainingState:
@@ -292,6 +366,8 @@ class Run:
         """
         from labkit.kernel.progress import length, progress
 
+        if not ranks.is_main():
+            return _with_boundaries(iterable)
         return progress(
             _with_boundaries(iterable),
             description,
@@ -307,6 +383,8 @@ class Run:
             capture.current.write(capture.HIDDEN, text)
         elif self._by_hand is not None and not self._finished:
             self._by_hand.log.write(text)
+        elif self._lent is not None:
+            sys.stdout.write(text)
 
     def _write_progress(self, facts: dict[str, Any]) -> None:
         try:
@@ -400,9 +478,14 @@ class Run:
             self._training.wait()
         self._logged.writer.close()
         self._stated.write()
+        claim = watch.claim()
         watch.end()
         counts = {"metrics": self._logged.counts, "figures": {"lost": self._figures_lost}} | self._lost()
+        if self._lent is not None:
+            return self._lent.give_back(counts | ({"claim": claim.facts()} if claim is not None else {}))
         record(self.directory.kernel, counts)
+        if self._nowhere is not None:
+            self._nowhere.cleanup()
         if self._by_hand is not None:  # else what surrounds the kernel does the rest
             self._by_hand.close()
 
@@ -419,8 +502,14 @@ class Run:
 
     def _lost(self) -> dict[str, Any]:
         counts: dict[str, Any] = {"statements": {"lost": 1}} if self._stated.lost else {}
+        checkpoints = self._checkpoints_counted()
+        return counts | ({"checkpoints": checkpoints} if checkpoints else {})
+
+    def _checkpoints_counted(self) -> dict[str, int]:
+        """Returns how many checkpoints were saved and lost, by other processes too; nothing where there were none."""
         saver = self._training.saver if self._training is not None else None
-        return counts | ({"checkpoints": {"saved": saver.saved, "lost": saver.lost}} if saver is not None else {})
+        found = [*self._checkpoints, {"saved": saver.saved, "lost": saver.lost} if saver is not None else {}]
+        return {name: sum(one.get(name, 0) for one in found) for name in ("saved", "lost")} if any(found) else {}
 
     def __repr__(self) -> str:
         reasons = self._by_hand.explored() if self._by_hand is not None else []

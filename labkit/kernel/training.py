@@ -2,6 +2,8 @@
 
 Results are means over samples, so that a smaller last batch counts less. Sums stay on the device until the
 end of the epoch: a step never waits for the GPU. A request to stop is acted on between two steps.
+
+Under torchrun each function is called by all processes, and returns in each of them the result over all samples.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from labkit.errors import RunProblem
+from labkit.kernel import ranks
 from labkit.kernel.claim import watch
 from labkit.kernel.position import Position
 from labkit.launch import signals
@@ -78,7 +81,8 @@ def train_one_epoch(
         precision: Of the forward pass; the parameters stay as they are.
         scaler: Needed for fp16, whose small gradients vanish unscaled; the same one in all epochs.
         on_step: Called after each step with its number in this epoch, from 0, and its mean loss, a tensor ()
-            on `device`: to read its number at once is to wait for the GPU.
+            on `device`: to read its number at once is to wait for the GPU. Under torchrun it is the loss of this
+            process's batch.
         sums: The sums of the epoch, for a run that saves checkpoints in `on_step`: given to `run.restore` too, they
             let an epoch that goes on in the middle have the result of a whole one.
 
@@ -92,9 +96,13 @@ def train_one_epoch(
             f"precision 'fp16' needs a scaler: make torch.amp.GradScaler({device.type!r}) before the epochs"
         )
     watch.look()
+    _refuse_uneven(batches)
     model.train()
+    boundary = ranks.Boundary()
     sums, started = _sums_of(batches, sums, device), time.perf_counter()
     for step, group in enumerate(_groups(batches, accumulate)):
+        if not signals.is_saving():  # else the processes decide it in `run.checkpoint`
+            boundary.reached()
         signals.check()
         samples = sum(len(targets) for _, targets in group)
         losses = []
@@ -134,7 +142,7 @@ def evaluate(
         labkit.launch.signals.StopRequested: A stop was asked for.
     """
     watch.look()
-    device = torch.device(device)
+    device, model = torch.device(device), ranks.shared_module(model)
     sums, started = EpochSums(device), time.perf_counter()
     with evaluating(model), autocast(device, precision):
         for inputs, targets in batches:
@@ -153,7 +161,7 @@ def predict(model: nn.Module, batches: Iterable[Any], *, device: torch.device | 
         RunProblem: There is no batch.
         labkit.launch.signals.StopRequested: A stop was asked for.
     """
-    device = torch.device(device)
+    device, model = torch.device(device), ranks.shared_module(model)
     outputs, all_targets = [], []
     with evaluating(model):
         for inputs, targets in batches:
@@ -162,7 +170,10 @@ def predict(model: nn.Module, batches: Iterable[Any], *, device: torch.device | 
             all_targets.append(targets)
     if not outputs:
         raise RunProblem("nothing to predict: the loader gave no batch")
-    return torch.cat(outputs).cpu(), torch.cat(all_targets).cpu()
+    found = torch.cat(outputs).cpu(), torch.cat(all_targets).cpu()
+    if getattr(batches, "shard", None) is None:  # each process has all samples
+        return found
+    return ranks.interleaved(found[0]), ranks.interleaved(found[1])
 
 
 def move(batch: Any, device: torch.device | str) -> Any:
@@ -227,6 +238,16 @@ def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, bool | int | float | str)
 
 
+def _refuse_uneven(batches: Any) -> None:
+    """Refuses what would give the processes different numbers of samples: the mean gradient would be no mean."""
+    shard = getattr(batches, "shard", None)
+    if shard is not None and shard.stop % shard.step:
+        raise RunProblem(
+            f"{shard.stop} samples are not shared out evenly among {shard.step} processes, which would wait for each "
+            "other: give shuffle=True to the batches to train on, which leaves out the rest"
+        )
+
+
 def _sums_of(batches: Any, sums: EpochSums | None, device: torch.device) -> EpochSums:
     """Returns the sums to go on with: empty ones, or what they came to before a resumed run was stopped."""
     position = getattr(batches, "position", None)
@@ -242,7 +263,10 @@ def _sums_of(batches: Any, sums: EpochSums | None, device: torch.device) -> Epoc
 
 
 class EpochSums:
-    """Sums over the samples of an epoch, which stay on the device until the end."""
+    """Sums over the samples of an epoch, which stay on the device until the end.
+
+    Under torchrun they are those of this process; `result` is that of all.
+    """
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
         self.reset(torch.device(device))
@@ -279,12 +303,12 @@ class EpochSums:
         self.labels += targets.numel()
 
     def result(self, seconds: float) -> Result:
-        """Returns the means."""
-        if not self.samples:
+        """Returns the means over the samples of all processes."""
+        own = (self.loss.item(), self.right.item(), self.samples, self.labels)  # the one wait for the device
+        loss, right, samples, labels = map(sum, zip(*ranks.gathered(own), strict=True))
+        if not samples:
             raise RunProblem("an epoch without a batch: the loader gave none")
-        loss = self.loss.item() / self.samples  # the one wait for the device
-        accuracy = self.right.item() / self.labels if self.labels else None
-        return Result(loss, accuracy, self.samples, seconds)
+        return Result(loss / samples, right / labels if labels else None, int(samples), seconds)
 
 
 def _groups(batches: Iterable[Any], size: int) -> Iterator[list[Any]]:

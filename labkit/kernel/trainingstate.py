@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from labkit.errors import RunProblem
-from labkit.kernel import resume
-from labkit.kernel.checkpoint import Saver
+from labkit.kernel import ranks, resume
+from labkit.kernel.checkpoint import Saver, own_state
 from labkit.kernel.resume import Restored
 from labkit.record import lab, provenance
 from labkit.record.checkpoints import Saved
@@ -36,15 +36,32 @@ class TrainingState:
         self._run, self._parameters, self._notebook, self._logger = run, parameters, notebook, logger
         self._parts: dict[str, Any] = {}
         self._due = 0.0
+        self._boundary = ranks.Boundary()
         self.saver: Saver | None = None
 
     def restore(self, parts: Mapping[str, Any]) -> tuple[Restored, Saved | None]:
         """Puts back what there is to go on from, and records what it was.
 
+        Of several processes the main one decides what it is.
+
         Returns:
             What was put back, and the checkpoint of another run that it came from.
         """
         self._parts = {name: part for name, part in parts.items() if part is not None}
+        if not ranks.is_main():
+            told = ranks.from_main()
+            if isinstance(told, str):
+                raise RunProblem(told)
+            return resume.as_main(told, self._parts), None
+        try:
+            restored, foreign = self._restore()
+        except Exception as error:
+            ranks.from_main(str(error))
+            raise
+        ranks.from_main(restored)
+        return restored, foreign
+
+    def _restore(self) -> tuple[Restored, Saved | None]:
         self._prepare()
         # Again at the end; but a run that is killed has none, and who resumes it wants to know what changed.
         provenance.record_modules(self._run.source, lab.root(self._notebook.parent))
@@ -56,7 +73,7 @@ class TrainingState:
             restored, foreign = resume.of_parameter(str(wanted), self._notebook, self._parts)
         if restored.state is None and (wanted := self._parameters.get("MODEL_PATH")):
             loaded = resume.weights(str(wanted), self._notebook, self._parts)
-            restored = Restored(None, 0, restored.facts | loaded.facts)
+            restored = Restored(None, 0, restored.facts | loaded.facts, loaded.path)
         if restored.facts:
             write_json(self._run.restored, restored.facts)
         return restored, foreign
@@ -69,7 +86,11 @@ class TrainingState:
             self.saver = Saver(self._run, self._logger, recipe)
         return self.saver
 
-    def is_due(self, every_s: float) -> bool:
+    def is_due(self, every_s: float | None) -> bool:
+        """Marks a step boundary; tells whether it is time to save. Of several processes, all get the same answer."""
+        return self._boundary.reached(lambda: every_s is not None and self._is_time(every_s)) or every_s is None
+
+    def _is_time(self, every_s: float) -> bool:
         """Tells whether so much time has passed since the last checkpoint, and that is on the disk."""
         moment = time.monotonic()
         if not self._due:
@@ -92,9 +113,17 @@ class TrainingState:
             raise RunProblem(f"run.checkpoint: keep={keep!r} is no number of checkpoints from 1 up")
         if score is not None:
             score = float(score)
-        self._prepare().save(self._parts, state, lines, score, keep)
+        own = None if ranks.is_main() else own_state(self._parts, state)
+        told = ranks.gathered_on_main(own)
+        if ranks.is_main():
+            self._prepare().save(self._parts, state, lines, score, keep, others=told[1:])
 
     def wait(self) -> None:
         """Returns when the last checkpoint is on the disk."""
         if self.saver is not None:
             self.saver.wait()
+
+    def wait_for_all(self) -> None:
+        """Returns in all processes when the last checkpoint is on the disk."""
+        self.wait()
+        ranks.wait_for_all()

@@ -16,6 +16,7 @@ STOP = (signal.SIGTERM, signal.SIGUSR1)
 
 _requested = ""
 _has_boundaries = False
+_together = False  # this process is one of several, which must stop at the same boundary
 _saves = False  # the loop calls `run.checkpoint` at each step: a stop waits for that, so that nothing is lost
 
 
@@ -62,9 +63,40 @@ def promise_saves() -> None:
     _saves = True
 
 
+def act_together() -> None:
+    """Says that this process is one of several: `check` does nothing until they have agreed to stop (`agree`).
+
+    Ctrl-C is then a request as well, and ends the process at once the second time.
+    """
+    global _together
+    if threading.current_thread() is not threading.main_thread():
+        return
+    if not _together:
+        install()
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, _request_once)
+    _together = True
+
+
+def agree(name: str) -> None:
+    """Says that all processes have agreed to stop at this boundary."""
+    global _requested, _together
+    _requested, _together = name, False
+
+
+def is_saving() -> bool:
+    """Tells whether a step boundary that saves is still to come."""
+    return _saves
+
+
 def requested() -> str:
     """Returns the name of the signal that asked for a stop; empty where none did."""
     return _requested
+
+
+def is_stopping() -> bool:
+    """Tells whether a stop was asked for, and has been agreed on where this process is one of several."""
+    return _requested != "" and not _together
 
 
 def check(saved: bool = False) -> None:
@@ -76,7 +108,7 @@ def check(saved: bool = False) -> None:
     Raises:
         StopRequested: A stop was asked for, and no boundary that saves is still to come.
     """
-    if _requested and (saved or not _saves):
+    if is_stopping() and (saved or not _saves):
         raise StopRequested(f"{_requested}: stopped at a step boundary")
 
 
@@ -94,3 +126,8 @@ def _request(number: int, frame: FrameType | None) -> None:
     _requested = signal.Signals(number).name
     if not _has_boundaries:
         os.kill(os.getpid(), signal.SIGINT)  # ignored while no cell runs
+
+
+def _request_once(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.default_int_handler)
+    _request(number, frame)

@@ -133,9 +133,12 @@ def packages() -> list[str]:
     return [found[name] for name in sorted(found)]
 
 
+elsewhere: dict[str, Path] = {}  # modules in other processes of the same run, by name
+
+
 def first_party(lab: Path) -> dict[str, Path]:
     """Returns the modules of this process whose source lies in the lab, or is labkit's own, by name."""
-    found = {}
+    found = {name: path for name, path in elsewhere.items() if _is_first_party(str(path), str(lab))}
     for name, module in list(sys.modules.items()):
         path = getattr(module, "__file__", None)
         if not isinstance(path, str) or not path.endswith(".py") or name == "__main__":

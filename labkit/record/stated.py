@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from labkit.record.expectations import Expectation
-from labkit.record.files import write_json
+from labkit.record.expectations import Expectation, read_facts
+from labkit.record.files import read_json, write_json
 from labkit.record.metrics import as_number
 
 LONGEST = 300  # characters of a piece of evidence that is no number
@@ -46,6 +46,15 @@ class Stated:
         """Adds a label."""
         self._labels[str(label)] = None
         self.write()
+
+    def read(self) -> None:
+        """Takes over what the file says, which another process may have written."""
+        if self.lost:
+            return
+        facts = read_json(self._path) or {}
+        self._expectations = {(one.text, one.condition): one for one in read_facts(facts.get("expectations"))}
+        self._conclusions = {one["text"]: one for one in facts.get("conclusions", [])}
+        self._labels = dict.fromkeys(facts.get("labels", []))
 
     def write(self) -> None:
         """Writes the file, where there is anything to write."""

@@ -24,6 +24,7 @@ from labkit.workbench.reports import stale_reasons
 
 RESUME = "RESUME"
 SHOWN = 12  # differences in a message
+GOES_ON = (".restore(", "labkit.torchrun(")  # calls that go on with a training, or start a script that does
 
 
 def prepare(
@@ -53,7 +54,7 @@ def prepare(
     _refuse_unless_stopped(run, manifest, force)
     path, root = _home(run, manifest)
     source = notebook.read(run.source / "notebook.ipynb")
-    if not any(".restore(" in cell["source"] for cell in source.cells if cell["cell_type"] == "code"):
+    if not any(any(call in cell["source"] for call in GOES_ON) for cell in source.cells if cell["cell_type"] == "code"):
         raise BadInput(
             f"{run.name} cannot be resumed: its notebook never calls run.restore(…), so each run of it begins anew; "
             f"start one with `labkit run {os.path.relpath(path)}`"
