@@ -20,11 +20,14 @@ from torch import nn
 from labkit.errors import RunNotFound, RunProblem
 from labkit.kernel import resume
 from labkit.kernel.checkpoint import Saver, load
+from labkit.kernel.logged import Logged
 from labkit.kernel.parts import Copies, load_into, state_of
 from labkit.kernel.randomness import random_state, set_random_state
+from labkit.kernel.resume import Restored
 from labkit.kernel.trainingstate import TrainingState
-from labkit.record import checkpoints
+from labkit.record import checkpoints, metrics
 from labkit.record.rundir import RunDir
+from labkit.workbench.yamlfile import read_yaml
 
 LOGGER = logging.getLogger("checkpoints")
 
@@ -52,7 +55,7 @@ def step(made):
 
 
 def save(saver, made=None, *, score=None, keep=3, **state):
-    saver.save(made or parts(), state, lines=0, score=score, keep=keep)
+    saver.save(made or parts(), state, (0, 0), score, keep)
     saver.wait()
 
 
@@ -60,7 +63,7 @@ def test_a_training_goes_on_with_the_same_bits_from_what_was_saved(run: RunDir):
     first, state = parts(), TrainingState(run, {}, run.path / "x.ipynb", LOGGER)
     for _ in range(3):
         step(first)
-    state.save(first | {"nothing": None}, {"best": 0.5, "history": [1, 2.0, None]}, 0, None, 3)
+    state.save(first | {"nothing": None}, {"best": 0.5, "history": [1, 2.0, None]}, (0, 0), None, 3)
     state.wait()
     expected = [step(first) for _ in range(3)] + [random.random(), float(np.random.random())]
 
@@ -104,12 +107,12 @@ def test_every_generator_goes_on_where_it_was():
         (pd.DataFrame(), 'is a DataFrame, which cannot be read back safely; store .to_dict("list")'),
         ({(1, 2): 3}, "state['x'] has the key (1, 2), a tuple; use text or integers"),
         (nn.Linear(1, 1), "is a Linear, which cannot be read back safely; store numbers"),
-        (collections.Counter(a=1), "is a Counter"),
+        (collections.deque(), "is a deque"),
     ],
 )
 def test_what_is_not_plain_is_refused_when_it_is_saved_with_its_key(run: RunDir, value, expected: str):
     with pytest.raises(RunProblem) as raised:
-        Saver(run, LOGGER).save(parts(), {"x": value}, 0, None, 3)
+        Saver(run, LOGGER).save(parts(), {"x": value}, (0, 0), None, 3)
     assert expected in str(raised.value)
     assert checkpoints.every(run) == []
 
@@ -129,7 +132,7 @@ def test_the_last_ones_and_the_best_are_kept(run: RunDir):
 def test_a_copy_is_taken_at_once_so_that_training_on_changes_nothing_that_is_saved(run: RunDir):
     training, saver = parts(), Saver(run, LOGGER)
     expected = {name: tensor.clone() for name, tensor in training["model"].state_dict().items()}
-    saver.save(training, {}, 0, None, 3)
+    saver.save(training, {}, (0, 0), None, 3)
     for tensor in training["model"].state_dict().values():
         tensor.fill_(0)
     saver.wait()
@@ -234,3 +237,124 @@ def test_a_full_disk_loses_the_checkpoint_and_says_so_and_the_training_goes_on(r
 def test_versions_of_modules_are_kept(run: RunDir):
     save(Saver(run, LOGGER))
     assert load(checkpoints.every(run)[0].path)["parts"]["model"]._metadata["1"] == {"version": 2}
+
+
+SCHEDULERS = {
+    "MultiStepLR": lambda optimizer: torch.optim.lr_scheduler.MultiStepLR(optimizer, [1, 3]),
+    "ReduceLROnPlateau": torch.optim.lr_scheduler.ReduceLROnPlateau,
+    "LambdaLR": lambda optimizer: torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: 0.9**epoch),
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_schedulers_of_every_kind_are_saved(run: RunDir, name: str):
+    def made():
+        torch.manual_seed(0)
+        model = nn.Linear(1, 1)
+        optimizer = torch.optim.SGD(model.parameters(), 1.0)
+        return {"optimizer": optimizer, "scheduler": SCHEDULERS[name](optimizer)}
+
+    def rates(parts, count):
+        more = (1.0,) if name == "ReduceLROnPlateau" else ()
+        parts["optimizer"].step()
+        return [(parts["scheduler"].step(*more), parts["optimizer"].param_groups[0]["lr"])[1] for _ in range(count)]
+
+    first, again = made(), made()
+    rates(first, 2)
+    save(Saver(run, LOGGER), first)
+    resume.of_parameter(str(run.checkpoints / "last.pt"), run.path / "x.ipynb", again)
+    assert rates(again, 14) == rates(first, 14)
+
+
+def test_a_checkpoint_of_some_parts_keeps_the_others(run: RunDir):
+    state, training = TrainingState(run, {}, run.path / "x.ipynb", LOGGER), parts()
+    state.restore(training)
+    state.save({"model": training["model"]}, {}, (0, 0), None, 3)
+    state.wait()
+    assert checkpoints.every(run)[0].facts["parts"] == sorted(training)
+
+
+def test_restoring_twice_in_a_run_is_refused(run: RunDir):
+    state = TrainingState(run, {}, run.path / "x.ipynb", LOGGER)
+    state.restore(parts())
+    with pytest.raises(RunProblem, match=r"run\.restore was called before"):
+        state.restore(parts())
+
+
+@pytest.mark.parametrize("read", ["resume", "weights"])
+def test_a_damaged_checkpoint_that_is_named_is_refused(run: RunDir, read: str):
+    save(Saver(run, LOGGER))
+    path = run.checkpoints / "000001.pt"
+    data = path.read_bytes()
+    path.write_bytes(data[:900] + bytes([data[900] ^ 1]) + data[901:])
+    with pytest.raises(RunProblem, match=r"000001\.pt is damaged: its content is not what was saved"):
+        if read == "resume":
+            resume.of_parameter(str(run.checkpoints / "last.pt"), run.path / "x.ipynb", parts())
+        else:
+            resume.weights(str(path), run.path / "x.ipynb", parts())
+
+
+def test_the_file_to_go_on_from_names_its_checkpoint_in_any_folder(tmp_path: Path):
+    run = made(tmp_path / "CHECKPOINT #1: {x}" / "runs", end=None)
+    state = TrainingState(run, {}, run.path / "x.ipynb", LOGGER)
+    state.save(parts(), {}, (0, 0), None, 3)
+    state.wait()
+    assert read_yaml(run.checkpoints / "000001.yaml") == {"RESUME": str(run.checkpoints / "000001.pt")}
+
+
+def test_a_folder_of_checkpoints_that_leads_out_of_the_run_is_refused(run: RunDir, tmp_path: Path):
+    (tmp_path / "scratch").mkdir()
+    run.checkpoints.symlink_to(tmp_path / "scratch")
+    with pytest.raises(RunProblem, match="no link"):
+        Saver(run, LOGGER)
+
+
+def attempt(run: RunDir, number: int) -> RunDir:
+    """Begin another attempt at a run."""
+    (run.attempts / str(number)).mkdir()
+    return RunDir(run.path).pinned()
+
+
+def test_the_metrics_of_a_resumed_run_are_cut_back_by_size_so_that_a_torn_line_stays_one(run: RunDir):
+    first = Logged(run)
+    for step in range(4):
+        first.writer.log(step, {"loss": step})
+    lines, size = first.lines, first.bytes
+    first.writer.log(4, {"loss": 4.0})
+    first.writer.close()
+    data = bytearray(run.metrics.read_bytes())
+    data[3] = ord("}")
+    run.metrics.write_bytes(data)
+    second = Logged(attempt(run, 2))
+    second.writer.log(-1, {"before": 1.0})
+    second.go_on(Restored({}, lines, size), None)
+    second.writer.log(4, {"loss": 4.0})
+    second.writer.close()
+    found = metrics.read(run.metrics)
+    assert (found.rows, found.torn) == (4, 1) and list(found.columns["loss"].steps) == [1, 2, 3, 4]
+    assert run.metrics.read_bytes().count(b"\n\n") == 0
+    assert metrics.read(run.attempts / "1" / "metrics.jsonl").columns["loss"].steps[0] == 4
+
+
+def test_lines_that_the_disk_never_took_are_counted_as_lost_when_the_run_goes_on(run: RunDir):
+    first = Logged(run)
+    first.writer.log(0, {"loss": 1.0})
+    first.writer.close()
+    second = Logged(attempt(run, 2))
+    second.go_on(Restored({}, 3, None), None)
+    second.writer.close()
+    assert second.counts["lost"] == 2
+
+
+def test_an_attempt_that_never_asked_what_to_go_on_from_has_its_own_metrics(run: RunDir):
+    first = Logged(run)
+    first.writer.log(0, {"loss": 1.0})
+    first.writer.close()
+    second = attempt(run, 2)
+    logged = Logged(second)
+    logged.writer.log(7, {"loss": 7.0})
+    logged.writer.close()
+    assert metrics.read(run.metrics).columns["loss"].steps[0] == 0
+    checkpoints.begin_anew(second)
+    assert metrics.read(run.metrics).columns["loss"].steps[0] == 7
+    assert metrics.read(run.attempts / "1" / "metrics.jsonl").columns["loss"].steps[0] == 0

@@ -27,7 +27,7 @@ from labkit.workbench.newlab import init
 FILES = {
     ".gitattributes", ".github/workflows/ci.yml", ".gitignore", ".gitlab-ci.yml", "Makefile", "README.md",
     "environment.yml", "notebooks/first-experiment.ipynb", "pyproject.toml", "requirements.lock",
-    "templates/labkit/experiment.ipynb", "tests/test_notebooks.py",
+    "templates/labkit/experiment.ipynb", "templates/labkit/performance.ipynb", "tests/test_notebooks.py",
 }  # fmt: skip
 
 
@@ -57,7 +57,7 @@ def test_a_new_lab_has_what_it_needs_passes_the_check_and_is_in_git(tmp_path: Pa
     assert "a git repository with a first commit" in done.stderr
     assert set(git(lab, "ls-files").splitlines()) == FILES
     assert git(lab, "status", "--porcelain") == "" and git(lab, "branch", "--show-current") == "main\n"
-    assert [one.findings for one in check([lab / "notebooks", lab / "templates"])] == [(), ()]
+    assert [one.findings for one in check([lab / "notebooks", lab / "templates"])] == [()] * 3
     assert "# First experiment\\n" in (lab / "notebooks" / "first-experiment.ipynb").read_text()
     pinned = re.findall(r"^([a-z0-9-]+)==", (lab / "requirements.lock").read_text(), re.M)
     assert {"torch", "jupyterlab", "papermill", "pytest"} <= set(pinned) and pinned == sorted(pinned)

@@ -134,3 +134,34 @@ def test_a_loader_without_a_position_is_refused_with_advice():
     plain = torch.utils.data.DataLoader(TensorDataset(VALUES))
     with pytest.raises(RunProblem, match=r"make it by labkit\.loader"):
         state_of(plain, "batches")
+
+
+@pytest.mark.parametrize("make", [by_slicing, by_loading])
+def test_a_walk_inside_of_a_walk_does_not_lose_the_place_of_the_outer_one(make):
+    def epochs(made, state=None):
+        seen = []
+        for _ in range(2):
+            for batch in made:
+                seen.append(listed(batch))
+                if len(seen) == 3 and state is not None:
+                    list(made)  # a measurement on the training data
+                    state.update(state_of(made, "batches"))
+            seen += [listed(batch) for batch in made]
+        return seen
+
+    saved = {}
+    whole = epochs(make(), saved)
+    fresh = make()
+    load_into(fresh, saved, "batches")
+    assert [listed(batch) for batch in fresh] == whole[3:5]
+    assert saved["batch"] == 3 and saved["next"] == 2
+
+
+@pytest.mark.parametrize("make", [by_slicing, by_loading])
+def test_a_walk_that_was_begun_to_look_at_a_batch_does_not_count(make):
+    made = make()
+    left_lying_about = iter(made)
+    next(left_lying_about)
+    for number, _ in enumerate(made, 1):
+        assert state_of(made, "batches") | {"next": 2} == state_of(made, "batches")
+        assert (state_of(made, "batches")["epoch"], state_of(made, "batches")["batch"]) == (1, number)

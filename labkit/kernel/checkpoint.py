@@ -7,8 +7,10 @@ reads it back once as anybody would who trusts nobody (`weights_only=True`), and
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
+import shutil
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -43,9 +45,16 @@ class Saver:
         self._copies = Copies()
         self._writing: threading.Thread | None = None
         self.saved = self.lost = 0
+        if run.checkpoints.is_symlink() or (run.checkpoints.exists() and not run.checkpoints.is_dir()):
+            raise RunProblem(
+                f"{run.checkpoints} must be a folder of the run, no link; put the folder of runs elsewhere"
+            )
         run.checkpoints.mkdir(exist_ok=True)
-        for left in run.checkpoints.glob(".*.partial"):  # of a process that was killed while it wrote
+        for left in run.checkpoints.glob(".*.*"):  # of a process that was killed while it wrote
             left.unlink(missing_ok=True)
+        for path in run.checkpoints.glob("[0-9]*.pt"):  # one without its manifest never counted
+            if not any(path.with_suffix(ending).exists() for ending in (".json", ".unused")):
+                checkpoints.remove_files(path)
         self._number = checkpoints.next_number(run)
 
     @property
@@ -57,7 +66,7 @@ class Saver:
         self,
         parts: Mapping[str, Any],
         state: dict[str, Any],
-        lines: int,
+        logged: tuple[int, int | None],
         score: float | None,
         keep: int,
         others: Sequence[dict[str, Any]] = (),
@@ -67,7 +76,7 @@ class Saver:
         Args:
             parts: What has a state, by name.
             state: The notebook's own values.
-            lines: Lines of metrics logged so far.
+            logged: Lines of metrics so far, and their size; None where it is not known.
             score: What the checkpoint is judged by; higher is better.
             keep: How many of the newest to keep, beside the best.
             others: What the other processes of the training have of their own, in the order of their numbers.
@@ -87,7 +96,8 @@ class Saver:
             "format": FORMAT,
             "created": now(),
             "attempt": int(self._run.attempt.name),
-            "lines": lines,
+            "lines": logged[0],
+            "metrics_bytes": logged[1],
             "parts": sorted(parts),
             "processes": 1 + len(others),
             "torch": torch.__version__,
@@ -115,9 +125,8 @@ class Saver:
             facts |= fingerprint_of(beside)
             load(beside)
             os.replace(beside, name.with_suffix(".pt"))
-            write_atomic(
-                name.with_suffix(".yaml"), self._recipe.replace("CHECKPOINT", f"{name.name}.pt"), durable=False
-            )
+            recipe = f"{self._recipe}RESUME: {json.dumps(str(name.with_suffix('.pt').absolute()))}\n"
+            write_atomic(name.with_suffix(".yaml"), recipe, durable=False)
             facts["seconds"] = round(time.perf_counter() - began, 3)
             write_json(name.with_suffix(".json"), facts)
             sync_folder(self._run.checkpoints)
@@ -125,7 +134,7 @@ class Saver:
             self._tidy(keep)
         except Exception as error:  # a full disk stops no training; torch raises RuntimeError for it
             self.lost += 1
-            self._logger.error("checkpoint %s was not saved: %s", name.name, error)
+            self._logger.error("checkpoint %s was not saved: %s", name.name, _in_words(error, name.parent))
             with suppress(OSError):
                 beside.unlink()
 
@@ -162,6 +171,14 @@ def of_process(content: dict[str, Any], number: int) -> dict[str, Any]:
         return content
     own = others[number - 1]
     return content | own | {"parts": content["parts"] | own["parts"]}
+
+
+def _in_words(error: Exception, folder: Path) -> str:
+    """Returns why a checkpoint was not saved; PyTorch's own words for a full disk name a line of its source."""
+    if isinstance(error, RuntimeError) and "inline_container" in str(error):
+        with suppress(OSError):
+            return f"the disk did not take it, {shutil.disk_usage(folder).free / 2**20:,.0f} MiB are free in {folder}"
+    return str(error)
 
 
 def _make_durable(path: Path) -> None:

@@ -86,9 +86,8 @@ class Batches:
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         """Begins an epoch; each item holds one (batch, ...) tensor for each of the tensors given."""
-        epoch, self.epoch = self.epoch, self.epoch + 1  # iter() begins the epoch, not the first batch
-        first = self.position.begin(epoch)
-        return self.position.counted(self._walk(epoch, first), epoch, first)
+        walk, self.epoch = self.position.begin(self.epoch)  # iter() begins the epoch, not the first batch
+        return walk.over(self._walk(walk.epoch, walk.batch))
 
     def _walk(self, epoch: int, first: int) -> Iterator[tuple[Tensor, ...]]:
         size, tensors = self.batch_size, self.tensors

@@ -104,13 +104,12 @@ class Loader(DataLoader[Any]):
 
     def __iter__(self) -> Any:
         """Begins an epoch."""
-        epoch, self.epoch = self.epoch, self.epoch + 1
-        first = self.position.begin(epoch)
+        walk, self.epoch = self.position.begin(self.epoch)
         order = self.sampler
         assert isinstance(order, EpochOrder) and isinstance(self.generator, torch.Generator)
-        order.epoch, order.first = epoch, first * (self.batch_size or 1)
-        self.generator.manual_seed(sample_seed(self.seed, epoch, -1))  # the workers' seeds are drawn from it
-        return self.position.counted(super().__iter__(), epoch, first)
+        order.epoch, order.first = walk.epoch, walk.batch * (self.batch_size or 1)
+        self.generator.manual_seed(sample_seed(self.seed, walk.epoch, -1))  # the workers' seeds are drawn from it
+        return walk.over(super().__iter__())
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the position inside the epoch, and what the order depends on."""

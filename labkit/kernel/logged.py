@@ -64,6 +64,14 @@ class Logged:
         return self._before + self.writer.written + self.writer.waiting
 
     @property
+    def bytes(self) -> int | None:
+        """The size of the run's metrics; None while lines wait for the disk."""
+        try:
+            return None if self.writer.waiting else (self._begun or self._run.metrics).stat().st_size
+        except OSError:
+            return None
+
+    @property
     def counts(self) -> dict[str, int]:
         """What this process has written, refused and lost."""
         return {name: count + getattr(self.writer, name) for name, count in self._counts.items()}
@@ -79,10 +87,11 @@ class Logged:
         self.writer.close()
         self._counts = self.counts
         source = self._run.metrics if foreign is None else RunDir(foreign.path.parent.parent).metrics
-        kept, rest = metrics.split(source, restored.lines)
+        kept, rest = metrics.split(source, restored.lines, restored.bytes)
+        if restored.state is not None:
+            self._counts["lost"] += max(0, restored.lines - kept.count(b"{"))
         if self._begun is not None:
-            earlier = self._run.attempts / str(int(self._run.attempt.name) - 1)
-            write_atomic(earlier / "metrics.jsonl", rest)
+            write_atomic(self._run.earlier() / "metrics.jsonl", rest)
             if restored.state is None:  # the training begins anew
                 kept = self._begun.read_bytes()
         write_atomic(self._run.metrics, kept)

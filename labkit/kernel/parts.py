@@ -7,7 +7,7 @@ batches and loaders do, or a random generator.
 from __future__ import annotations
 
 import copy
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from typing import Any
 
 import numpy as np
@@ -98,7 +98,7 @@ class Copies:
             return self._tensor(value, where)
         if value is None or type(value) in (bool, int, float, str, bytes):
             return value
-        if type(value) in (dict, OrderedDict):
+        if type(value) in (dict, OrderedDict, Counter):
             return self._mapping(value, where)
         if type(value) in (list, tuple):
             return type(value)(self._copied(item, f"{where}[{index}]") for index, item in enumerate(value))
@@ -113,7 +113,11 @@ class Copies:
         for key in value:
             if type(key) not in (str, int):
                 raise RunProblem(f"{where} has the key {key!r:.40}, a {type(key).__name__}; use text or integers")
-        made: Any = type(value)((key, self._copied(item, f"{where}[{key!r}]")) for key, item in value.items())
+        made: Any = type(value)() if isinstance(value, Counter) else None
+        if made is not None:  # whose constructor would count the pairs
+            made.update({key: self._copied(item, f"{where}[{key!r}]") for key, item in value.items()})
+            return made
+        made = type(value)((key, self._copied(item, f"{where}[{key!r}]")) for key, item in value.items())
         versions = getattr(value, "_metadata", None)  # of the modules, which loading looks at
         if versions is not None:
             made._metadata = versions

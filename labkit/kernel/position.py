@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from typing import Any, TypeVar
+import weakref
+from collections.abc import Iterable, Iterator
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -36,41 +37,88 @@ def sample_seed(seed: int, epoch: int, index: int) -> int:
     return mixed >> 32
 
 
+class Walk(Generic[T]):
+    """One walk through an epoch.
+
+    Attributes:
+        epoch: Its number.
+        batch: How many of its batches have been given out, by an earlier process too.
+    """
+
+    def __init__(self, position: Position, epoch: int, batch: int) -> None:
+        self.epoch, self.batch = epoch, batch
+        self._position = position
+        self._batches: Iterator[T] = iter([])
+
+    def over(self, batches: Iterable[T]) -> Walk[T]:
+        """Sets what is left to walk over, and returns the walk."""
+        self._batches = iter(batches)
+        return self
+
+    def __iter__(self) -> Walk[T]:
+        return self
+
+    def __next__(self) -> T:
+        try:
+            item = next(self._batches)
+        except BaseException:
+            self._position.leave(self)
+            raise
+        self.batch += 1
+        self._position.enter(self)
+        return item
+
+
 class Position:
-    """Where the newest walk through an epoch stands: how many of its batches have been given out."""
+    """Where the walk through an epoch stands.
+
+    A walk may have others inside of it, such as a measurement on the training data, and one that was begun to look at a
+    batch may be left lying about: the one that counts is that which was used last and is not over.
+    """
 
     def __init__(self) -> None:
-        self._epoch: int | None = None  # of the walk under way
-        self._batches = 0
-        self._skip = 0  # batches that the next walk leaves out: an earlier process has used them
+        self._walks: list[weakref.ref[Walk[Any]]] = []  # the one that was used last stands last
+        self._resumed: tuple[int, int] | None = None  # the next walk: its epoch, and batches that were used before
 
-    def begin(self, epoch: int) -> int:
-        """Begins a walk; returns the number of its first batch."""
-        first, self._skip = self._skip, 0
-        self._epoch, self._batches = epoch, first
-        return first
+    @property
+    def first(self) -> int:
+        """The number of the batch that the next walk begins with."""
+        return self._resumed[1] if self._resumed is not None else 0
 
-    def counted(self, walk: Iterator[T], epoch: int, first: int) -> Iterator[T]:
-        """Yields the batches of a walk, each counted before it is used; a walk that is left is over."""
-        try:
-            for number, batch in enumerate(walk, first + 1):
-                if self._epoch == epoch:
-                    self._batches = number
-                yield batch
-        finally:
-            if self._epoch == epoch:
-                self._epoch = None
+    def begin(self, epoch: int) -> tuple[Walk[Any], int]:
+        """Begins a walk, that of `epoch` unless one goes on; returns it and the number of the epoch after it."""
+        if self._resumed is None:
+            walk, after = Walk[Any](self, epoch, 0), epoch + 1
+        else:
+            walk, after = Walk[Any](self, *self._resumed), epoch
+            self._resumed = None
+        self.enter(walk)
+        return walk, after
+
+    def enter(self, walk: Walk[Any]) -> None:
+        """Makes a walk the one that counts."""
+        if not self._walks or self._walks[-1]() is not walk:
+            self.leave(walk)
+            self._walks.append(weakref.ref(walk))
+
+    def leave(self, walk: Walk[Any]) -> None:
+        """Ends a walk."""
+        self._walks[:] = [other for other in self._walks if other() not in (None, walk)]
 
     def facts(self, next_epoch: int) -> dict[str, Any]:
-        """Returns the epoch under way and how many of its batches are done, else the next one and what it skips."""
-        if self._epoch is None:
-            return {"epoch": next_epoch, "batch": self._skip}
-        return {"epoch": self._epoch, "batch": self._batches}
+        """Returns the epoch under way, how many of its batches are done, and the number of the epoch after it."""
+        alive = [walk for other in self._walks if (walk := other()) is not None]
+        if alive:
+            return {"epoch": alive[-1].epoch, "batch": alive[-1].batch, "next": next_epoch}
+        if self._resumed is not None:
+            return {"epoch": self._resumed[0], "batch": self._resumed[1], "next": next_epoch}
+        return {"epoch": next_epoch, "batch": 0, "next": next_epoch + 1}
 
     def load(self, facts: dict[str, Any]) -> int:
-        """Sets where the next walk begins; returns the number of its epoch."""
-        self._epoch, self._skip = None, int(facts["batch"])
-        return int(facts["epoch"])
+        """Sets where the next walk begins; returns the number of the epoch that a whole one would have."""
+        epoch, batch = max(0, int(facts["epoch"])), max(0, int(facts["batch"]))
+        self._walks, self._resumed = [], (epoch, batch)
+        return max(0, int(facts.get("next", epoch + 1)))
 
 
 def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:

@@ -42,6 +42,11 @@ class Progress(Generic[Item]):
         self._shown = 0  # characters of the state on the screen
         self._closed = False
 
+    @property
+    def position(self) -> Any:
+        """Where the walk under the bar stands, where it knows."""
+        return getattr(self._iterable, "position", None)
+
     def __len__(self) -> int:
         if self.total is None:
             raise TypeError("the length of this progress is not known")

@@ -27,6 +27,7 @@ class Restored:
     Attributes:
         state: The notebook's own values as they were saved; None where only weights were loaded, or nothing.
         lines: Lines of metrics that belong to it.
+        bytes: Their size; None where it is not known.
         facts: What the record says of it.
         path: The checkpoint, or the file with weights.
         is_forced: Differences were accepted.
@@ -34,6 +35,7 @@ class Restored:
 
     state: dict[str, Any] | None = None
     lines: int = 0
+    bytes: int | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     path: Path | None = None
     is_forced: bool = False
@@ -51,19 +53,26 @@ def of_attempt(run: RunDir, parts: Mapping[str, Any], logger: logging.Logger) ->
     for name, problem in damaged.items():
         logger.warning("checkpoint %s is not used: %s", name, problem)
     facts: dict[str, Any] = {"checkpoint": None, "damaged": damaged}
+    if saved is None and isinstance(upto, int) and checkpoints.every(run):
+        raise RunProblem(
+            f"no checkpoint up to {upto:06} is whole; without RESUME, labkit resume takes the newest whole one"
+        )
+    is_forced, differences = order.get("forced") is True, list[str]()
+    if saved is not None:
+        state, differences = _put_back(saved.path, saved.facts, parts, is_forced)
+    for other in checkpoints.every(run):
+        if saved is None or other.number > saved.number:
+            why = damaged.get(other.path.name, "an earlier one was taken")
+            checkpoints.set_aside(other, int(run.attempt.name), why)
     if saved is None:
         logger.warning("no checkpoint can be used: the training begins anew")
         return Restored(facts=facts)
-    is_forced = order.get("forced") is True
-    state = _put_back(saved.path, saved.facts, parts, is_forced)
-    for later in checkpoints.every(run):
-        if later.number > saved.number:
-            checkpoints.set_aside(
-                later, int(run.attempt.name), damaged.get(later.path.name, "an earlier one was taken")
-            )
+    for line in differences:
+        logger.warning("went on although something is not what it was: %s", line)
+    facts["differences"] = differences
     logger.info("resumed from checkpoint %s, saved %s", saved.path.name, saved.facts.get("created"))
     facts |= {"checkpoint": saved.path.name, "sha256": saved.sha256}
-    return Restored(state, saved.lines, facts, saved.path, is_forced)
+    return Restored(state, saved.lines, saved.metrics_bytes, facts, saved.path, is_forced)
 
 
 def of_parameter(text: str, notebook: Path, parts: Mapping[str, Any]) -> tuple[Restored, Saved | None]:
@@ -73,10 +82,11 @@ def of_parameter(text: str, notebook: Path, parts: Mapping[str, Any]) -> tuple[R
         RunProblem: There is no such checkpoint, or it does not fit.
     """
     path = _path(text, notebook, "last")
-    saved = checkpoints.read(path.resolve().with_suffix(".json"))
-    state = _put_back(path, saved.facts if saved is not None else {}, parts, is_forced=False)
+    saved = checkpoints.read(path.with_suffix(".json"))
+    state, _ = _put_back(path, saved.facts if saved is not None else {}, parts, is_forced=False)
     facts = {"resumed_from": str(path), "sha256": saved.sha256 if saved is not None else None}
-    return Restored(state, saved.lines if saved is not None else 0, facts, path), saved
+    lines, size = (saved.lines, saved.metrics_bytes) if saved is not None else (0, None)
+    return Restored(state, lines, size, facts, path), saved
 
 
 def weights(text: str, notebook: Path, parts: Mapping[str, Any]) -> Restored:
@@ -112,32 +122,42 @@ def as_main(restored: Restored, parts: Mapping[str, Any]) -> Restored:
     if restored.state is None:
         _load_weights(restored.path, parts)
         return restored
-    return Restored(_put_back(restored.path, {}, parts, restored.is_forced))
+    return Restored(_put_back(restored.path, {}, parts, restored.is_forced)[0])
 
 
 def _path(text: str, notebook: Path, prefer: str) -> Path:
     try:
-        return checkpoints.locate(text, notebook, prefer)
+        path = checkpoints.locate(text, notebook, prefer).resolve()
     except BadInput as error:
         raise RunProblem(str(error)) from error
+    saved = checkpoints.read(path.with_suffix(".json"))
+    if saved is not None and (problem := checkpoints.damage(saved)):
+        raise RunProblem(f"{path} is damaged: {problem}; name another one, or labkit resume takes the newest whole one")
+    return path
 
 
-def _put_back(path: Path, facts: Mapping[str, Any], parts: Mapping[str, Any], is_forced: bool) -> dict[str, Any]:
-    """Puts the content of a checkpoint back into the parts, the generators last; returns the notebook's own values."""
+def _put_back(
+    path: Path, facts: Mapping[str, Any], parts: Mapping[str, Any], is_forced: bool
+) -> tuple[dict[str, Any], list[str]]:
+    """Puts the content of a checkpoint back into the parts, the generators last.
+
+    Returns:
+        The notebook's own values, and the differences that were accepted.
+    """
     content = checkpoint.load(path)
     found = _differences(content, facts, parts)
     if found and not is_forced:
         listed = "\n".join(f"- {line}" for line in found)
         raise RunProblem(
             f"{path.name} was saved under other conditions, so the run would not end as it would have:\n{listed}\n"
-            "Make them what they were, begin a new run, or take the differences: labkit resume --force"
+            "Make them what they were, begin a new run, or take the differences with `labkit resume RUN --force`"
         )
     content = checkpoint.of_process(content, ranks.rank())
     for name, part in parts.items():
         if name in content["parts"]:
             load_into(part, content["parts"][name], name)
     set_random_state(content["random"])
-    return dict(content.get("state") or {})
+    return dict(content.get("state") or {}), found
 
 
 def _differences(content: Mapping[str, Any], facts: Mapping[str, Any], parts: Mapping[str, Any]) -> list[str]:

@@ -134,7 +134,7 @@ class Run:
     @classmethod
     def join(cls, path: Path) -> Run:
         """Returns the run whose directory labkit has made for this process."""
-        directory = RunDir(path)
+        directory = RunDir(path).pinned()
         facts = read_json(directory.manifest)
         if facts is None:
             raise RunProblem(f"{directory.manifest} cannot be read; start the run again with `labkit run`")
@@ -291,7 +291,7 @@ class Run:
             return
         self._refuse_when_closed("run.checkpoint")
         watch.look()
-        training.save(parts, state or {}, self._logged.lines, score, keep)
+        training.save(parts, state or {}, (self._logged.lines, self._logged.bytes), score, keep)
         if stopping:
             training.wait_for_all()
             signals.check(saved=True)
@@ -367,9 +367,9 @@ class Run:
         from labkit.kernel.progress import length, progress
 
         if not ranks.is_main():
-            return _with_boundaries(iterable)
+            return _Boundaries(iterable)
         return progress(
-            _with_boundaries(iterable),
+            _Boundaries(iterable),
             description,
             total=length(iterable) if total is None else total,
             write_live=_write_live,
@@ -516,11 +516,17 @@ class Run:
         return f"<Run {self.directory.name}" + (f", explored: {'; '.join(reasons)}>" if reasons else ">")
 
 
-def _with_boundaries(iterable: Iterable[Any]) -> Iterator[Any]:
-    """Yields the items, each of them a step boundary."""
-    for item in iterable:
-        signals.check()
-        yield item
+class _Boundaries:
+    """The items of an iterable, each of them a step boundary."""
+
+    def __init__(self, iterable: Iterable[Any]) -> None:
+        self._iterable = iterable
+        self.position = getattr(iterable, "position", None)  # of batches, for who trains on them
+
+    def __iter__(self) -> Iterator[Any]:
+        for item in self._iterable:
+            signals.check()
+            yield item
 
 
 def _write_live(text: str) -> None:

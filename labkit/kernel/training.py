@@ -100,7 +100,7 @@ def train_one_epoch(
     model.train()
     boundary = ranks.Boundary()
     sums, started = _sums_of(batches, sums, device), time.perf_counter()
-    for step, group in enumerate(_groups(batches, accumulate)):
+    for step, group in _groups(batches, accumulate):
         if not signals.is_saving():  # else the processes decide it in `run.checkpoint`
             boundary.reached()
         signals.check()
@@ -251,7 +251,9 @@ def _refuse_uneven(batches: Any) -> None:
 def _sums_of(batches: Any, sums: EpochSums | None, device: torch.device) -> EpochSums:
     """Returns the sums to go on with: empty ones, or what they came to before a resumed run was stopped."""
     position = getattr(batches, "position", None)
-    if not isinstance(position, Position) or not position.facts(0)["batch"]:
+    if sums is not None and not isinstance(position, Position):
+        raise RunProblem("sums need batches that know where they stand: those of labkit.batches or labkit.loader")
+    if not isinstance(position, Position) or not position.first:
         return EpochSums(device) if sums is None else sums.reset(device)
     if sums is None:
         raise RunProblem(
@@ -311,12 +313,15 @@ class EpochSums:
         return Result(loss / samples, right / labels if labels else None, int(samples), seconds)
 
 
-def _groups(batches: Iterable[Any], size: int) -> Iterator[list[Any]]:
+def _groups(batches: Iterable[Any], size: int) -> Iterator[tuple[int, list[Any]]]:
+    """Yields the batches of each step, and the step's number in the epoch, which may go on in the middle."""
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise RunProblem(f"accumulate {size!r} is not a whole number from 1 up")
+    number = getattr(getattr(batches, "position", None), "first", 0) // size
     walk = iter(batches)
     while group := list(islice(walk, size)):
-        yield group
+        yield number, group
+        number += 1
 
 
 def _update(

@@ -18,10 +18,8 @@ from labkit.record.files import write_json
 from labkit.record.rundir import RunDir
 
 RECIPE = """\
-# Goes on from this checkpoint:            labkit resume {run}
-# The same, where the notebook declares RESUME: labkit run {notebook} -f THIS_FILE
+# Goes on from this checkpoint, where the notebook declares RESUME: labkit run NOTEBOOK -f THIS_FILE
 # To train on from its weights as a new run, put MODEL_PATH in the place of RESUME.
-RESUME: {checkpoint}
 """
 
 
@@ -35,6 +33,7 @@ class TrainingState:
     def __init__(self, run: RunDir, parameters: dict[str, Any], notebook: Path, logger: logging.Logger) -> None:
         self._run, self._parameters, self._notebook, self._logger = run, parameters, notebook, logger
         self._parts: dict[str, Any] = {}
+        self._is_restored = False
         self._due = 0.0
         self._boundary = ranks.Boundary()
         self.saver: Saver | None = None
@@ -47,7 +46,15 @@ class TrainingState:
         Returns:
             What was put back, and the checkpoint of another run that it came from.
         """
+        if self._is_restored and (not self._run.is_scratch or self._parameters.get("RESUME")):
+            raise RunProblem(
+                "run.restore was called before: call it once in a run, with everything that changes, and keep the "
+                "place in an outer loop in `state`; by hand, labkit.start() opens a new run"
+            )
         self._parts = {name: part for name, part in parts.items() if part is not None}
+        self._is_restored = True
+        for part in self._parts.values():
+            getattr(part, "fingerprint", None)  # of its data, reckoned now and not in the first checkpoint
         if not ranks.is_main():
             told = ranks.from_main()
             if isinstance(told, str):
@@ -69,21 +76,18 @@ class TrainingState:
         number = int(self._run.attempt.name)
         if number > 1:
             restored = resume.of_attempt(self._run, self._parts, self._logger)
-        elif wanted := self._parameters.get("RESUME"):
+        if restored.state is None and (wanted := self._parameters.get("RESUME")):
             restored, foreign = resume.of_parameter(str(wanted), self._notebook, self._parts)
         if restored.state is None and (wanted := self._parameters.get("MODEL_PATH")):
             loaded = resume.weights(str(wanted), self._notebook, self._parts)
-            restored = Restored(None, 0, restored.facts | loaded.facts, loaded.path)
+            restored = Restored(facts=restored.facts | loaded.facts, path=loaded.path)
         if restored.facts:
             write_json(self._run.restored, restored.facts)
         return restored, foreign
 
     def _prepare(self) -> Saver:
         if self.saver is None:
-            recipe = RECIPE.format(
-                run=self._run.name, notebook=self._notebook.name, checkpoint=self._run.checkpoints / "CHECKPOINT"
-            )
-            self.saver = Saver(self._run, self._logger, recipe)
+            self.saver = Saver(self._run, self._logger, RECIPE)
         return self.saver
 
     def is_due(self, every_s: float | None) -> bool:
@@ -100,13 +104,20 @@ class TrainingState:
         self._due = moment + every_s
         return True
 
-    def save(self, parts: Mapping[str, Any], state: dict[str, Any], lines: int, score: float | None, keep: int) -> None:
+    def save(
+        self,
+        parts: Mapping[str, Any],
+        state: dict[str, Any],
+        logged: tuple[int, int | None],
+        score: float | None,
+        keep: int,
+    ) -> None:
         """Saves a checkpoint, of the parts given to `restore` where none are given.
 
         Raises:
             RunProblem: There is nothing to save, or something that cannot be saved.
         """
-        self._parts = {name: part for name, part in parts.items() if part is not None} or self._parts
+        self._parts |= {name: part for name, part in parts.items() if part is not None}
         if not self._parts:
             raise RunProblem("run.checkpoint: nothing to save; give model=model, optimizer=optimizer, …")
         if isinstance(keep, bool) or not isinstance(keep, int) or keep < 1:
@@ -116,7 +127,7 @@ class TrainingState:
         own = None if ranks.is_main() else own_state(self._parts, state)
         told = ranks.gathered_on_main(own)
         if ranks.is_main():
-            self._prepare().save(self._parts, state, lines, score, keep, others=told[1:])
+            self._prepare().save(self._parts, state, logged, score, keep, others=told[1:])
 
     def wait(self) -> None:
         """Returns when the last checkpoint is on the disk."""

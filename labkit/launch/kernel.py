@@ -29,6 +29,7 @@ def main() -> None:
     if sys.path and sys.path[0] in ("", os.getcwd()):
         del sys.path[0]  # put there by -m; IPython adds its own
     log, lab_root = os.environ.get(LOG), lab.root(Path.cwd())  # a cell may change both
+    run = RunDir(Path(log).parent).pinned() if log else None
     if log:
         capture.begin(log)
     signals.install()
@@ -41,7 +42,7 @@ def main() -> None:
     capture.end()
     atexit.unregister(app.close)  # waits for ever, once in fifty, for a thread that sends to one that has ended
     atexit.unregister(app.iopub_thread.stop)
-    leave(0, last=lambda: record_end(RunDir(Path(log).parent), lab_root) if log else None)
+    leave(0, last=lambda: record_end(run, lab_root) if run is not None else None)
 
 
 def _application() -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from labkit.record.rundir import RunDir
 
 NAME = re.compile(r"\d{6,}")
 PIECE_BYTES = 2**20
+LARGEST = sys.float_info.max  # what is beyond, or is no number, is no score
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,12 @@ class Saved:
     score: float | None
     facts: dict[str, Any]
 
+    @property
+    def metrics_bytes(self) -> int | None:
+        """The size of the run's metrics when it was saved; None where that is not known."""
+        size = self.facts.get("metrics_bytes")
+        return size if type(size) is int and size >= 0 else None
+
 
 def every(run: RunDir) -> list[Saved]:
     """Returns the checkpoints of a run that have a manifest, the oldest first."""
@@ -68,7 +76,7 @@ def read(manifest: Path) -> Saved | None:
     score, sha256 = facts.get("score"), facts.get("sha256")
     if not all(type(count) is int and count >= 0 for count in counts) or not isinstance(sha256, str):
         return None
-    number = float(score) if isinstance(score, (int, float)) else None  # not one that is no number
+    number = float(score) if isinstance(score, (int, float)) and abs(score) <= LARGEST else None
     attempt, lines, size = (int(count) for count in counts if count is not None)
     return Saved(manifest.with_suffix(".pt"), int(manifest.stem), attempt, lines, size, sha256, number, facts)
 
@@ -159,10 +167,23 @@ def best_of(found: list[Saved]) -> Saved | None:
     return max(scored, key=lambda saved: (saved.score, -saved.number), default=None)
 
 
+def begin_anew(run: RunDir) -> None:
+    """Lets the metrics be those of an attempt that ended without asking what there was to go on from."""
+    if not run.begun.exists():
+        return
+    os.replace(run.metrics, run.earlier() / "metrics.jsonl")
+    os.replace(run.begun, run.metrics)
+
+
 def remove(saved: Saved) -> None:
     """Deletes a checkpoint, its manifest first, so that no manifest is left without its file."""
+    remove_files(saved.path)
+
+
+def remove_files(path: Path) -> None:
+    """Deletes what belongs to a checkpoint's file."""
     for ending in (".json", ".yaml", ".pt"):
-        saved.path.with_suffix(ending).unlink(missing_ok=True)
+        path.with_suffix(ending).unlink(missing_ok=True)
 
 
 def set_aside(saved: Saved, attempt: int, why: str) -> None:

@@ -106,8 +106,9 @@ class MetricsWriter:
             return
         try:
             if self._fd < 0:
-                self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
-                self._torn = os.fstat(self._fd).st_size > 0
+                self._fd = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+                size = os.fstat(self._fd).st_size
+                self._torn = size > 0 and os.pread(self._fd, 1, size - 1) != b"\n"
             if self._torn:
                 os.write(self._fd, b"\n")  # ends the line that was cut short
                 self._torn = False
@@ -248,8 +249,21 @@ def main(names: Iterable[str]) -> list[str]:
     return names
 
 
-def split(path: Path, lines: int) -> tuple[bytes, bytes]:
-    """Returns the first `lines` whole lines of a metrics file, and everything else in it."""
+def split(path: Path, lines: int, size: int | None = None) -> tuple[bytes, bytes]:
+    """Returns a metrics file as it was earlier, and everything else in it.
+
+    Args:
+        path: The file.
+        lines: How many whole lines it had.
+        size: How many bytes it had, so that a line which was damaged later is not made up for; None where that is not
+            known.
+    """
+    if size is not None:
+        file = open_record(path)
+        if file is None:
+            return b"", b""
+        with file:
+            return file.read(size), file.read()
     kept, rest, count = bytearray(), bytearray(), 0
     file = open_record(path)
     if file is not None:

@@ -6,7 +6,7 @@ import os
 import re
 import secrets
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,27 @@ from labkit.record.files import read_json, write_atomic, write_json
 
 FORMAT = 1
 SCRATCH = ".scratch"
-NO_RESULT = ("debug", "stand-in", "explored")  # labels of runs whose numbers stand for nothing
+MIXED = "mixed"  # label of a run that went on although something was not what it was
+NO_RESULT = ("debug", "stand-in", "explored", MIXED)  # labels of runs whose numbers stand for nothing
 ATTEMPT = re.compile(r"[1-9][0-9]{0,8}")
 ID = re.compile(r"\d{8}T\d{6}\.\d{3}Z-[0-9a-f]{6}")
 
 
 @dataclass(frozen=True)
 class RunDir:
-    """The paths of one run. Nothing here reads or writes unless its name says so."""
+    """The paths of one run. Nothing here reads or writes unless its name says so.
+
+    Attributes:
+        path: Its directory.
+        number: The attempt that is meant; None for the newest, whichever that is when it is asked for.
+    """
 
     path: Path
+    number: int | None = field(default=None, compare=False)
+
+    def pinned(self) -> RunDir:
+        """Returns the paths of the attempt that is the newest now: who belongs to it writes into no later one."""
+        return RunDir(self.path, int(self.attempt.name)) if self.attempt.name.isdecimal() else self
 
     @property
     def id(self) -> str:
@@ -119,7 +130,9 @@ class RunDir:
 
     @property
     def attempt(self) -> Path:
-        """The folder of the newest attempt."""
+        """The folder of the attempt that is meant."""
+        if self.number is not None:
+            return self.attempts / str(self.number)
         if self.attempts.is_symlink():
             return self.path / "no attempts"  # no reader follows a link out of the run
         try:
@@ -127,6 +140,13 @@ class RunDir:
         except OSError:
             numbers = []
         return self.attempts / str(max(numbers, default=1))
+
+    def earlier(self) -> Path:
+        """Returns the folder of the newest attempt before this one that began; claims that died are passed over."""
+        for number in range(int(self.attempt.name) - 1, 1, -1):
+            if (self.attempts / str(number) / "process.json").exists():
+                return self.attempts / str(number)
+        return self.attempts / "1"
 
     @property
     def process(self) -> Path:

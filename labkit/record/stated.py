@@ -25,6 +25,17 @@ class Stated:
         self._conclusions: dict[str, dict[str, Any]] = {}
         self._labels: dict[str, None] = {}
         self.lost = False
+        self._read()
+
+    def _read(self) -> None:
+        """Takes up what an earlier attempt at the same run stated."""
+        facts = read_json(self._path) or {}
+        for expected in read_facts(facts.get("expectations")):
+            self._expectations[expected.text, expected.condition] = expected
+        for one in facts.get("conclusions") or []:
+            if isinstance(one, dict) and isinstance(one.get("text"), str):
+                self._conclusions[one["text"]] = one
+        self._labels |= dict.fromkeys(label for label in facts.get("labels") or [] if isinstance(label, str))
 
     @property
     def labels(self) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from labkit.errors import BadInput, WorkFailed
 from labkit.launch import channel, processes
+from labkit.record import checkpoints
 from labkit.record.files import plain_json, read_json, write_json
 from labkit.record.process import descendants
 from labkit.record.provenance import record_source
@@ -88,6 +89,8 @@ def execute(job: Job, progress: Progress | None = None) -> Status:
             _write_exit_for_supervisor(run, outcome, before)
     if not run.path.exists():
         raise WorkFailed(f"the run's directory {run.path} is gone: something deleted it while it ran, maybe a cell")
+    if status(run).state == "finished":
+        checkpoints.begin_anew(run)
     summarise(run)
     return status(run)
 

@@ -36,6 +36,7 @@ class Job:
         language: The language of the notebook's code.
         timeout_s: Seconds that the run may take; None for no limit.
         grace_s: Seconds from a stop request to the kill.
+        attempt: The number of the attempt.
     """
 
     run: str
@@ -45,11 +46,12 @@ class Job:
     language: str = "python"
     timeout_s: float | None = None
     grace_s: float = 30.0
+    attempt: int = 1
 
     @property
     def directory(self) -> RunDir:
-        """The run's directory with the names of its files."""
-        return RunDir(Path(self.run))
+        """The run's directory with the names of this attempt's files."""
+        return RunDir(Path(self.run), self.attempt)
 
     def facts(self) -> dict[str, Any]:
         """Returns the job in what JSON can say; values as their source, which keeps NaN, tuples and long integers."""

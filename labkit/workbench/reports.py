@@ -225,7 +225,7 @@ def _execute(source: notebook.Notebook, runs: Path, wanted: Wanted, say: Callabl
         with terminal.live_line(prepared.directory, progress, quiet=False):
             ended = execute.execute(prepared, progress)
     if progress.stopping:
-        raise KeyboardInterrupt
+        raise SystemExit(130 if progress.stopping == "SIGINT" else 143)
     if ended.state != "finished":
         try:
             write_of_run(prepared.directory)

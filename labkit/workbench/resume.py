@@ -15,7 +15,7 @@ from labkit.record.allowed import shown
 from labkit.record.files import now, plain_json, read_json, write_atomic, write_json
 from labkit.record.find import every, is_of, whereabouts
 from labkit.record.process import Process
-from labkit.record.rundir import RunDir
+from labkit.record.rundir import MIXED, RunDir
 from labkit.record.status import status
 from labkit.workbench import literals, modes, notebook, params, trackers
 from labkit.workbench.job import Job, check_kernel
@@ -23,6 +23,7 @@ from labkit.workbench.notebook import Notebook
 from labkit.workbench.reports import stale_reasons
 
 RESUME = "RESUME"
+CHANGED = "the notebook changed; the run goes on with the copy that it began with, not with the change"
 SHOWN = 12  # differences in a message
 GOES_ON = (".restore(", "labkit.torchrun(")  # calls that go on with a training, or start a script that does
 
@@ -49,6 +50,8 @@ def prepare(
     Raises:
         BadInput: The run cannot go on, or somebody else goes on with it; nothing was changed.
     """
+    if not run.attempt.name.isdecimal():
+        raise BadInput(f"{run.attempts} is a link or has no attempts in it; {run.name} cannot be resumed")
     earlier = int(run.attempt.name)  # before the status is asked: a later attempt is somebody else's
     manifest = run.read_manifest()
     _refuse_unless_stopped(run, manifest, force)
@@ -78,15 +81,16 @@ def prepare(
         grace_s = float(config.settings(root)["grace_s"].value)
     order = {
         "checkpoint": checkpoint,
-        "forced": bool(found),
+        "forced": force,
         "differences": found,
         "command": command or [],
         "created": now(),
         "creator": Process.of(os.getpid()).facts(),
     }
     _claim(run, earlier + 1, order)
-    _put_away(run, earlier)
-    return Job(str(run.path), str(path), values, kernel, source.language, timeout_s, grace_s)
+    claimed = RunDir(run.path, earlier + 1)
+    _put_away(claimed, is_mixed=bool(found))
+    return Job(str(run.path), str(path), values, kernel, source.language, timeout_s, grace_s, earlier + 1)
 
 
 def _refuse_unless_stopped(run: RunDir, manifest: dict[str, Any], force: bool) -> None:
@@ -122,7 +126,8 @@ def differences(run: RunDir, manifest: dict[str, Any], path: Path, root: Path) -
     found: list[str] = []
     if path.exists():
         try:
-            found += stale_reasons(notebook.read(path), root, run, manifest)
+            reasons = stale_reasons(notebook.read(path), root, run, manifest)
+            found += [CHANGED if reason == "the notebook changed" else reason for reason in reasons]
         except LabkitError as error:
             found.append(f"the notebook: {error}")
     else:
@@ -168,18 +173,25 @@ def _claim(run: RunDir, number: int, order: dict[str, Any]) -> None:
         raise FolderProblem(f"{run.attempts} cannot be written: {error.strerror or error}") from error
 
 
-def _put_away(run: RunDir, earlier: int) -> None:
-    """Keeps the log, the notebook and the page of the earlier attempt in its folder, and begins new ones."""
-    folder = run.attempts / str(earlier)
+def _put_away(run: RunDir, is_mixed: bool) -> None:
+    """Keeps the log, the notebook and the page of the earlier attempt in its folder, and begins new ones.
+
+    Where something is not what it was, its source is kept there too, and the run is marked: its numbers are of both.
+    """
+    folder = run.earlier()
     try:
         for path in (run.log, run.notebook, run.report):
             if path.exists():
                 os.replace(path, folder / path.name)
         run.log.touch()
         write_atomic(run.notebook, (run.source / "notebook.ipynb").read_bytes(), durable=False)
-        run.update_manifest(summary={}, verdicts=[], claim={})
+        changes: dict[str, Any] = {"summary": {}, "verdicts": [], "claim": {}}
+        if is_mixed:
+            shutil.copytree(run.source, folder / "source", dirs_exist_ok=True)
+            changes["labels"] = list(dict.fromkeys([*run.read_manifest()["labels"], MIXED]))
+        run.update_manifest(**changes)
     except OSError as error:
-        print(f"labkit: what attempt {earlier} left could not be put away: {error}", file=sys.stderr)
+        print(f"labkit: what the earlier attempt left could not be put away: {error}", file=sys.stderr)
 
 
 def named(source: Notebook, asked: params.Asked, runs: Path) -> tuple[RunDir | None, int | None, params.Asked]:
