@@ -137,8 +137,11 @@ def run(
             more["preflight"] = trial.directory.name
         resumed, newest, others = resuming.named(source, asked, lab.runs_folder(source.path.parent, runs))
         if resumed is None:
+            if others is not asked:
+                click.echo("labkit: no run with these parameters has to go on; a new one begins", err=True)
             prepared = job.prepare(source, others, **more)
         else:
+            click.echo(f"labkit: {resumed.name} goes on", err=True)
             only = {name: more[name] for name in ("timeout_s", "grace_s", "command")}
             prepared = resuming.prepare(resumed, checkpoint=newest, **only)
         status = _carry_out(prepared, stops, report, as_json)

@@ -80,6 +80,7 @@ class TrainingState:
             restored, foreign = resume.of_parameter(str(wanted), self._notebook, self._parts)
         if restored.state is None and (wanted := self._parameters.get("MODEL_PATH")):
             loaded = resume.weights(str(wanted), self._notebook, self._parts)
+            self._logger.info("the weights are those of %s", loaded.path)
             restored = Restored(facts=restored.facts | loaded.facts, path=loaded.path)
         if restored.facts:
             write_json(self._run.restored, restored.facts)

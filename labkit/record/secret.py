@@ -9,12 +9,16 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-# OpenAI and Anthropic, GitHub, Hugging Face, AWS, Slack, Google, GitLab; a private key; the password in an address.
+# OpenAI and Anthropic, GitHub, Hugging Face, AWS, Slack, Google, GitLab; Stripe, a web token; what goes with a request;
+# a private key; the password in an address.
 FORM = re.compile(
     r"(?<![A-Za-z0-9])(?:"
     r"sk-(?:(?:proj|svcacct|admin|ant|or)-[\w-]{16,}|[A-Za-z0-9]{16,})"
     r"|gh[pousr]_[A-Za-z0-9]{12,}|github_pat_\w{12,}|hf_[A-Za-z0-9]{16,}|AKIA[A-Z0-9]{12,}"
     r"|xox[abeprs]-[A-Za-z0-9-]{12,}|AIza[\w-]{12,}|glpat-[\w-]{12,})"
+    r"|(?<![A-Za-z0-9])(?:[rs]k_(?:live|test)_[A-Za-z0-9]{12,}|eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{8,})"
+    r"|(?i:bearer) [\w.~+/-]{16,}|hooks\.slack\.com/services/\w+/\w+/\w+"
+    r"|(?<=[?&]password=)(?![$<{*])[^\s&]+"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----"
     r"|(?<=://)[^\s/:@]*:(?![$<{*])[^\s/:@]+(?=@)",
     re.ASCII,

@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from labkit.errors import FolderProblem
-from labkit.record import claims
+from labkit.record import attempts, claims
 from labkit.record import metrics as recorded_metrics
 from labkit.record.claims import Claim
 from labkit.record.expectations import Verdict
@@ -265,6 +265,7 @@ def _about(
         ("Author", short(manifest.get("author")) or short(manifest.get("user"))),
         ("Date", date(manifest.get("created")) if manifest.get("created") else ""),
         ("Duration", duration(ended.get("duration_s", seconds))),
+        ("Attempts", str(attempts.of_run(run))),
         ("Hardware", _hardware(environment)),
         ("PyTorch", short(environment.get("torch"))),
         ("Commit", commit),

@@ -8,11 +8,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from labkit.errors import FolderProblem, RunNotFound
-from labkit.record import checkpoints, claims, metrics
+from labkit.record import attempts, checkpoints, claims, metrics
 from labkit.record.expectations import Verdict, in_short
 from labkit.record.files import dumps, read_json
 from labkit.record.find import every
@@ -148,6 +149,7 @@ def facts(run: RunDir) -> dict[str, Any]:
         "status": found.state,
         "reason": found.reason,
         "duration_s": found.duration_s,
+        "attempts": asdict(attempts.of_run(run)),
         "summary": summary,
         "verdicts": [one.facts() for one in kept_verdicts(run, manifest)],
         "claim": claim.facts() if claim is not None else None,
@@ -312,6 +314,12 @@ def print_facts(found: dict[str, Any]) -> None:
             click.echo(printable(_verdict_line(Verdict(**facts))))
 
 
+def _label(label: Any, found: dict[str, Any]) -> str:
+    """Returns a label, and the reason for it where the record has one."""
+    why = found.get("explored") if label == "explored" else None
+    return f"{label}: {why}" if why else str(label)
+
+
 def _described(found: dict[str, Any]) -> dict[str, str]:
     given = found.get("given") or {}
     marked = {
@@ -336,7 +344,8 @@ def _described(found: dict[str, Any]) -> dict[str, str]:
         "notebook": str(found.get("notebook") or ""),
         "started": f"{started} {time.strftime('%Z')}" if started else "",
         "by": f"{found.get('author') or found.get('user') or ''} on {found.get('host') or '?'}",
-        "labels": ", ".join(map(str, found.get("labels") or [])),
+        "labels": ", ".join(_label(label, found) for label in found.get("labels") or []),
+        "attempts": str(attempts.Attempts(**found["attempts"])),
         "parameters": "  ".join(marked.values()),
         "commit": _commit(git),
         "claim": str(claim or ""),
