@@ -129,13 +129,13 @@ def run(
         asked = params.from_command_line(parameters, files)
         more: dict[str, Any] = {"kernel": kernel, "timeout_s": timeout_s, "grace_s": grace_s, "runs": runs}
         more["command"] = ["labkit", *sys.argv[1:]]
-        if preflight:
-            trial = job.prepare(source, preflights.asked(source, asked), labels=(preflights.LABEL,), **more)
+        resumed, newest, others = resuming.named(source, asked, lab.runs_folder(source.path.parent, runs))
+        if preflight and resumed is None:
+            trial = job.prepare(source, preflights.asked(source, others), labels=(preflights.LABEL,), **more)
             if status := _carry_out(trial, stops, report, as_json, is_last=False):
                 click.echo("labkit: the preflight did not finish, so the full run was not started", err=True)
                 ctx.exit(status)
             more["preflight"] = trial.directory.name
-        resumed, newest, others = resuming.named(source, asked, lab.runs_folder(source.path.parent, runs))
         if resumed is None:
             if others is not asked:
                 click.echo("labkit: no run with these parameters has to go on; a new one begins", err=True)
@@ -143,7 +143,7 @@ def run(
         else:
             click.echo(f"labkit: {resumed.name} goes on", err=True)
             only = {name: more[name] for name in ("timeout_s", "grace_s", "command")}
-            prepared = resuming.prepare(resumed, checkpoint=newest, **only)
+            prepared = resuming.prepare(resumed, checkpoint=newest, trust_silence=newest is None, **only)
         status = _carry_out(prepared, stops, report, as_json)
         ctx.exit(status or int(strict and not summary.all_held(prepared.directory)))
 

@@ -67,9 +67,14 @@ def damage_newest(of: RunDir) -> None:
 def killed_and_resumed(lab: Path, phase: str, kill: str, options: tuple[str, ...]) -> Resumed:
     """Kill a run in some phase and resume it until it has ended.
 
-    That of `evaluation` has its newest checkpoint damaged in between; that of `edge` is resumed by two at once.
+    That of `evaluation` has its newest checkpoint damaged in between; that of `edge` is resumed by two at once; that of
+    `save` by the command that a queue repeats.
     """
-    made = run(fixture(lab, "learns", phase), "-p", f"KILL={kill}", *options).run
+    notebook, options = fixture(lab, "learns", phase), ("-p", f"KILL={kill}", *options)
+    made = run(notebook, *options).run
+    if phase == "save":
+        repeated = ["run", str(notebook), "--no-report", "--runs", str(made.path.parent.parent), *options]
+        return Resumed(made, [labkit(*repeated, "-p", "RESUME=auto")])
     if phase == "evaluation":
         damage_newest(made)
     at_once = 2 if phase == "edge" else 1
@@ -140,6 +145,11 @@ def test_of_two_that_resume_one_run_one_wins_and_the_other_is_told(trained: dict
     assert (won.returncode, lost.returncode) == (0, 2), won.stderr + lost.stderr
     assert any(text in lost.stderr for text in ("somebody else", "is running", "is queued"))
     assert trained["edge"].run.attempt.name == "2"
+
+
+def test_a_command_that_a_queue_repeats_goes_on_with_the_run(trained: dict[str, Resumed]) -> None:
+    assert f"labkit: {trained['save'].run.name} goes on" in trained["save"].commands[0].stderr
+    assert trained["save"].run.attempt.name == "2"
 
 
 def test_a_run_that_has_finished_is_not_resumed(trained: dict[str, Resumed]) -> None:

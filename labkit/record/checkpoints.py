@@ -81,13 +81,14 @@ def read(manifest: Path) -> Saved | None:
     return Saved(manifest.with_suffix(".pt"), int(manifest.stem), attempt, lines, size, sha256, number, facts)
 
 
-def locate(text: str, notebook: Path, prefer: str) -> Path:
+def locate(text: str, notebook: Path, prefer: str, runs: Path | None = None) -> Path:
     """Returns the checkpoint that a parameter names: a file, or the last or best one of a run.
 
     Args:
         text: A path as seen from the notebook or the lab, or the name of a run.
         notebook: The notebook.
         prefer: `last` or `best`; where there is no best, it is the last.
+        runs: The folder of runs; by default the lab's.
 
     Raises:
         RunNotFound: There is none.
@@ -99,7 +100,7 @@ def locate(text: str, notebook: Path, prefer: str) -> Path:
             return Path(place)
     name = next(filter(os.path.isdir, places), text)
     try:
-        run = find(name, lab.runs_folder(notebook.parent))
+        run = find(name, runs or lab.runs_folder(notebook.parent))
     except RunNotFound as error:
         raise RunNotFound(f"{text!r:.200} is neither a file nor a run with checkpoints: {error}") from None
     for kind in (prefer, "last"):

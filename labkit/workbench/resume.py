@@ -16,7 +16,7 @@ from labkit.record.files import now, plain_json, read_json, write_atomic, write_
 from labkit.record.find import every, is_of, whereabouts
 from labkit.record.process import Process
 from labkit.record.rundir import MIXED, RunDir
-from labkit.record.status import status
+from labkit.record.status import has_fresh_heartbeat, status
 from labkit.workbench import literals, modes, notebook, params, trackers
 from labkit.workbench.job import Job, check_kernel
 from labkit.workbench.notebook import Notebook
@@ -33,6 +33,7 @@ def prepare(
     *,
     checkpoint: int | None = None,
     force: bool = False,
+    trust_silence: bool = False,
     timeout_s: float | None = None,
     grace_s: float | None = None,
     command: list[str] | None = None,
@@ -43,6 +44,8 @@ def prepare(
         run: The run.
         checkpoint: The number of the newest checkpoint that may be taken; by default any.
         force: Go on although something is not what it was; the differences are recorded.
+        trust_silence: Take a run of which nothing is known, and which shows no life any more, for one that is over: a
+            queue starts a job again when its machine has died.
         timeout_s: Seconds that the attempt may take; None for no limit.
         grace_s: Seconds from a stop request to the kill; by default as the lab's settings say.
         command: The command line, for the record.
@@ -54,7 +57,7 @@ def prepare(
         raise BadInput(f"{run.attempts} is a link or has no attempts in it; {run.name} cannot be resumed")
     earlier = int(run.attempt.name)  # before the status is asked: a later attempt is somebody else's
     manifest = run.read_manifest()
-    _refuse_unless_stopped(run, manifest, force)
+    _refuse_unless_stopped(run, manifest, force or (trust_silence and not has_fresh_heartbeat(run)))
     path, root = _home(run, manifest)
     source = notebook.read(run.source / "notebook.ipynb")
     if not any(any(call in cell["source"] for call in GOES_ON) for cell in source.cells if cell["cell_type"] == "code"):
@@ -97,6 +100,8 @@ def _refuse_unless_stopped(run: RunDir, manifest: dict[str, Any], force: bool) -
     state = status(run)
     if not state.is_over:
         raise BadInput(f"{run.name} is {state.state}{f' ({state.reason})' if state.reason else ''}; nothing to resume")
+    if state.left:
+        raise BadInput(f"{run.name} is over, but processes of it still live: {', '.join(state.left)}; end them first")
     if state.state == "finished":
         raise BadInput(f"{run.name} has finished; nothing to resume. To train on from it, give MODEL_PATH to a new run")
     if state.state == "unknown" and not force:
@@ -213,7 +218,7 @@ def named(source: Notebook, asked: params.Asked, runs: Path) -> tuple[RunDir | N
     if text == "auto":
         run = _newest_alike(source, values, runs)
         return (None if run is None or status(run).state == "finished" else run), None, others
-    path = checkpoints.locate(text, source.path, "last").resolve()
+    path = checkpoints.locate(text, source.path, "last", runs).resolve()
     run = RunDir(path.parent.parent)
     then = run.read_manifest()["parameters"]
     changed = [f"{key} was {shown(then.get(key))}, is {shown(plain_json(given[key]))}" for key in given]
