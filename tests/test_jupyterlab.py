@@ -47,8 +47,8 @@ def server(lab: Path) -> Iterator[str]:
     )  # fmt: skip
     process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
-        found = wait_for(lambda: list((lab / "runtime").glob("jpserver-*.json")), what="the server")
-        address = json.loads(found[0].read_text())["url"]
+        told = wait_for(lambda: [p for p in (lab / "runtime").glob("jpserver-*.json") if p.stat().st_size], what="it")
+        address = json.loads(told[0].read_text())["url"]
         wait_for(lambda: answers(address), what=address)
         yield address
     finally:

@@ -89,7 +89,7 @@ def test_a_lab_made_from_the_wheel_passes_its_own_check_report_and_tests(install
     says("labkit", "init", "a new lab")
     lab = tmp_path / "a new lab"
     assert (lab / "wheels").is_dir() and "./wheels/labkit-" in (lab / "requirements.lock").read_text()
-    assert "2 notebooks: nothing wrong" in says("make", "check", folder=lab)
+    assert "3 notebooks: nothing wrong" in says("make", "check", folder=lab)
     assert "reports/first-experiment.html" in says("make", "report", folder=lab)
     assert json.loads(says("labkit", "list", "--json", folder=lab))[0]["verdicts"] == "2 held"
     assert "2 passed" in says("make", "test", folder=lab)
