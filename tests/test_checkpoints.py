@@ -358,3 +358,14 @@ def test_an_attempt_that_never_asked_what_to_go_on_from_has_its_own_metrics(run:
     checkpoints.begin_anew(second)
     assert metrics.read(run.metrics).columns["loss"].steps[0] == 7
     assert metrics.read(run.attempts / "1" / "metrics.jsonl").columns["loss"].steps[0] == 0
+
+
+def test_what_a_killed_save_left_goes_and_what_somebody_else_put_there_stays(run: RunDir):
+    save(Saver(run, LOGGER))
+    left = ["000009.pt", ".000010.partial", ".000009.json.0a1b2c3d"]
+    others = ["2nd-best.pt", ".notes.txt", "000009.unrelated", "last-week.pt"]
+    for name in left + others:
+        (run.checkpoints / name).write_text("x")
+    Saver(run, LOGGER)
+    there = {path.name for path in run.checkpoints.iterdir()}
+    assert there.isdisjoint(left) and there >= {*others, "000001.pt", "000001.json", "last.pt"}

@@ -50,11 +50,7 @@ class Saver:
                 f"{run.checkpoints} must be a folder of the run, no link; put the folder of runs elsewhere"
             )
         run.checkpoints.mkdir(exist_ok=True)
-        for left in run.checkpoints.glob(".*.*"):  # of a process that was killed while it wrote
-            left.unlink(missing_ok=True)
-        for path in run.checkpoints.glob("[0-9]*.pt"):  # one without its manifest never counted
-            if not any(path.with_suffix(ending).exists() for ending in (".json", ".unused")):
-                checkpoints.remove_files(path)
+        checkpoints.remove_unfinished(run)
         self._number = checkpoints.next_number(run)
 
     @property

@@ -22,6 +22,7 @@ from labkit.record.find import find
 from labkit.record.rundir import RunDir
 
 NAME = re.compile(r"\d{6,}")
+UNFINISHED = re.compile(r"\.\d{6,}\.(?:partial|json\..*|yaml\..*)")
 PIECE_BYTES = 2**20
 LARGEST = sys.float_info.max  # what is beyond, or is no number, is no score
 
@@ -179,6 +180,17 @@ def begin_anew(run: RunDir) -> None:
 def remove(saved: Saved) -> None:
     """Deletes a checkpoint, its manifest first, so that no manifest is left without its file."""
     remove_files(saved.path)
+
+
+def remove_unfinished(run: RunDir) -> None:
+    """Deletes what a process that was killed while it saved has left, and nothing that anybody else put there."""
+    for path in run.checkpoints.glob(".*"):
+        if UNFINISHED.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+    for path in run.checkpoints.glob("*.pt"):  # one without its manifest never counted
+        endings = (".json", ".unused")
+        if NAME.fullmatch(path.stem) and not any(path.with_suffix(ending).exists() for ending in endings):
+            remove_files(path)
 
 
 def remove_files(path: Path) -> None:
