@@ -296,17 +296,19 @@ def export(name: str, tracker: str, runs: Path | None) -> None:
     help="Only logged lines of this level or above.",
 )
 @click.option("-f", "--follow", is_flag=True, help="Go on while the run does.")
+@click.option("--attempt", type=click.IntRange(min=1), help="What this attempt of a resumed run printed, from 1.")
 @runs_option
-def log(name: str, grep: str | None, level: str | None, follow: bool, runs: Path | None) -> None:
-    """Print everything that RUN printed.
+def log(name: str, grep: str | None, level: str | None, follow: bool, attempt: int | None, runs: Path | None) -> None:
+    """Print everything that RUN printed; of a resumed run, what its newest attempt did.
 
     \b
     labkit log last --level warning
+    labkit log last --attempt 1
     labkit log 3f9a1c --grep loss -f
     """
     from labkit.workbench import logview
 
-    for line in logview.lines(_find(name, runs), grep=grep, level=level, follow=follow):
+    for line in logview.lines(_find(name, runs), grep=grep, level=level, follow=follow, attempt=attempt):
         click.echo(line, nl=False)
 
 
@@ -402,7 +404,8 @@ def adopt(notebook: Path, dry: bool, force: bool) -> None:
         click.echo(printable(line))
     for line in made.undecided:
         click.echo(printable(f"left to you: {line}"))
-    click.echo(f"next: labkit check {shlex.quote(str(notebook))}", err=True)
+    name = shlex.quote(str(notebook))
+    click.echo(f"nothing was written; next: labkit adopt {name}" if dry else f"next: labkit check {name}", err=True)
 
 
 @main.command()

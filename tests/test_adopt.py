@@ -178,7 +178,9 @@ def test_only_a_file_that_git_could_bring_back_is_adopted(lab: Path, monkeypatch
     git("init", "-q")
     status, out = labkit("adopt", path)
     assert status == 2 and "holds changes that are in no commit" in out and path.read_bytes() == before
-    assert labkit("adopt", path, "--dry-run")[0] == 0 and path.read_bytes() == before
+    status, out = labkit("adopt", path, "--dry-run")
+    assert status == 0 and path.read_bytes() == before
+    assert "would add `## Model` as cell 10" in out and "added" not in out and "nothing was written" in out
     git("add", ".")
     git("-c", "user.name=Ada", "-c", "user.email=ada@example.org", "commit", "-q", "-m", "old")
     status, out = labkit("adopt", path)

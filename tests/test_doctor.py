@@ -50,6 +50,20 @@ def test_kernels_disk_and_the_missing_filter_of_git_are_shown(examined: tuple[st
     assert "· git would store outputs of notebooks\n  " in text
 
 
+def test_the_last_line_is_the_verdict_and_the_exit_status_agrees(examined: tuple[str, dict]) -> None:
+    text, found = examined
+    assert "do what stands below each ✗, then `labkit doctor` again" in text.splitlines()[-1]
+    nothing = found | {"findings": []}
+    remark = found | {"findings": [{"problem": "p", "remedy": "r", "wrong": False}]}
+    wrong = found | {"findings": [{"problem": "p", "remedy": "r", "wrong": True}]}
+    assert [list(doctor.lines(one))[-1].partition(":")[0] for one in (nothing, remark, wrong)] == [
+        "All fine",
+        "All fine; 1 remark marked ·",
+        "1 problem",
+    ]
+    assert [doctor.status(one) for one in (nothing, remark, wrong)] == [0, 0, 1]
+
+
 def test_a_package_with_a_known_hole_is_named_with_the_version_that_mends_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "FLOORS", {"click": ("999", "CVE-0000-0000")})
     (finding,) = doctor._floors()

@@ -13,6 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from records import made, quick, started
 
+from labkit.errors import RunNotFound
 from labkit.record.files import write_json
 from labkit.record.process import Process
 from labkit.record.rundir import RunDir
@@ -44,6 +45,15 @@ def test_a_log_is_shown_whole(run: RunDir):
     assert shown(run, LOG) == LOG
     assert shown(run, "no end of line") == "no end of line"
     assert shown(run, "") == ""
+
+
+def test_each_attempt_of_a_resumed_run_has_its_own_log(run: RunDir):
+    (run.attempts / "2").mkdir()
+    (run.attempts / "1" / "output.log").write_text("first try\n")
+    assert shown(run, "second try\n") == shown(run, "second try\n", attempt=2) == "second try\n"
+    assert shown(run, "", attempt=1) == shown(run, "", attempt=1, follow=True) == "first try\n"
+    with pytest.raises(RunNotFound, match="has no attempt 3, only attempts 1 to 2"):
+        shown(run, "", attempt=3)
 
 
 def test_only_lines_that_hold_a_text_are_shown(run: RunDir):

@@ -270,6 +270,10 @@ def test_the_best_run_is_the_finished_one_with_the_highest_or_lowest_last_value(
     assert find("best:-acc", runs).read_manifest()["summary"]["metrics"]["acc"]["last"] == 0.5
     with pytest.raises(RunNotFound, match="no finished run has a number for 'nothing'"):
         find("digits@best:nothing", runs)
+    with pytest.raises(RunNotFound, match=r"no finished run has a number for 'ac'; did you mean acc\?"):
+        find("digits@best:ac", runs)
+    with pytest.raises(RunNotFound, match="there are acc"):
+        find("best:-zzz", runs)
 
 
 def test_a_best_run_is_chosen_among_hostile_summaries(runs: Path):

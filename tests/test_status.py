@@ -89,9 +89,9 @@ input()
 
 def test_from_a_container_that_is_younger_only_a_fresh_heartbeat_shows_life(run: RunDir):
     started(run, ME)
-    assert "state='unknown', reason='its process" in apart("-c", STATUS_OF, str(run.path))
+    assert "unknown: its process" in apart("-c", STATUS_OF, str(run.path))
     beat(run, 2)
-    assert "state='running', reason='out of sight from here'" in apart("-c", STATUS_OF, str(run.path))
+    assert "running: out of sight from here" in apart("-c", STATUS_OF, str(run.path))
 
 
 def test_a_process_in_a_container_is_known_by_the_number_that_it_has_there(run: RunDir):
@@ -117,7 +117,7 @@ def test_a_process_that_the_system_hides_is_not_said_to_be_killed(run: RunDir):
     done = subprocess.run(command, cwd=run.path, capture_output=True, text=True)
     if done.returncode == 9:
         pytest.skip("this system does not let processes be hidden")
-    assert "state='unknown', reason='its process" in done.stdout, done.stderr
+    assert "unknown: its process" in done.stdout, done.stderr
 
 
 def test_a_number_taken_over_by_another_process_is_not_the_run(run: RunDir):
@@ -226,3 +226,11 @@ def test_a_duration_that_makes_no_sense_is_not_known(run: RunDir, duration: obje
 def test_every_state_is_one_of_the_known_ones():
     assert set(STATES) == {"queued", "running", *ENDS}
     assert {state for state in STATES if not Status(state).is_over} == {"queued", "running"}
+
+
+def test_a_status_reads_as_a_sentence():
+    ended = {"kernel_exit": {"code": 0, "signal": None}}
+    assert str(Status("finished", "", 1234.56, ended)) == "finished, exit 0, 1,234.6 s"
+    assert str(Status("failed", "cell 3 raised", 2.0)) == "failed: cell 3 raised, 2.0 s"
+    assert repr(Status("unknown", exit={"kernel_exit": "odd"})) == "<unknown>"
+    assert str(Status("killed", "gone", left=("12 sleep",))) == "killed: gone, still alive: 12 sleep"

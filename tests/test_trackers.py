@@ -21,11 +21,12 @@ from tracking import KEY, in_offline_runs, log, make_run, on_tensorboard, record
 
 from labkit.errors import BadInput, ParameterProblem
 from labkit.record import metrics
-from labkit.record.files import write_atomic
+from labkit.record.files import write_atomic, write_json
 from labkit.record.process import descendants
 from labkit.record.rundir import RunDir
 from labkit.record.tail import Tail
 from labkit.workbench import job, params, trackers
+from labkit.workbench.facts import facts_of
 from labkit.workbench.feed import Feed
 
 LOOP = "import time\nimport labkit\nrun = labkit.start()\nfor step in range(STEPS):\n    run.log(step, loss=step / 2)\n"
@@ -287,6 +288,26 @@ def test_outcomes_are_told_with_what_to_do(tmp_path: Path):
     assert trackers.told(trackers.outcomes(run)) == [
         "wandb: 0 lines fed; it was rude (again: labkit export RUN --to wandb)"
     ]
+
+
+def test_a_report_says_what_became_of_the_trackers_that_were_asked_for(tmp_path: Path):
+    run = make_run(tmp_path)
+    assert "Trackers" not in dict(facts_of(run).about)
+    run.update_manifest(parameters={"TRACKERS": ["tensorboard", "wandb"]})
+    trackers.Feeding(run, [])._note("wandb", "it was rude")
+    assert dict(facts_of(run).about)["Trackers"] == (
+        "wandb: 0 lines fed; it was rude (again: labkit export RUN --to wandb);"
+        " tensorboard: nothing is recorded of it (feed it: labkit export RUN --to tensorboard)"
+    )
+
+
+def test_a_report_reads_no_outcome_of_a_tracker_from_outside_of_the_run(tmp_path: Path):
+    run = make_run(tmp_path)
+    run.update_manifest(parameters={"TRACKERS": ["wandb"]})
+    (tmp_path / "elsewhere").mkdir()
+    write_json(tmp_path / "elsewhere" / "wandb.json", {"fed": 7, "problem": "secret"})
+    trackers.folder(run).symlink_to(tmp_path / "elsewhere")
+    assert "secret" not in str(facts_of(run).about)
 
 
 # processes

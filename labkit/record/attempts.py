@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from labkit.errors import RunNotFound
 from labkit.record.files import read_json
 from labkit.record.rundir import RunDir
 from labkit.record.text import counted
@@ -50,6 +52,20 @@ def of_run(run: RunDir) -> Attempts:
             listed = record.get("differences")
             differences |= dict.fromkeys(map(_text, listed)) if isinstance(listed, list) else {}
     return Attempts(newest, duration_s, checkpoint, tuple(filter(None, differences)))
+
+
+def log_of(run: RunDir, number: int) -> Path:
+    """Returns what one attempt printed: the newest's stands at the top of the run, an earlier one's in its folder.
+
+    Raises:
+        RunNotFound: There was no such attempt.
+    """
+    name = run.attempt.name
+    newest = int(name) if name.isdecimal() else 1
+    if not 1 <= number <= newest:
+        those = "attempt 1" if newest == 1 else f"attempts 1 to {newest}"
+        raise RunNotFound(f"{run.name} has no attempt {number}, only {those}")
+    return run.log if number == newest else run.attempts / str(number) / run.log.name
 
 
 def _text(value: Any) -> str:

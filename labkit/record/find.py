@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -107,9 +108,12 @@ def _newest_or_best(text: str, notebook: str, wanted: str, candidates: list[RunD
     metric = wanted.removeprefix("best:")
     sign = -1 if metric.startswith("-") else 1
     metric = metric.removeprefix("-")
-    scored = [(sign * value, run) for run in own if (value := _final(run, metric)) is not None]
+    logged: set[str] = set()
+    scored = [(sign * value, run) for run in own if (value := _final(run, metric, logged)) is not None]
     if not scored:
-        raise RunNotFound(f"{text!r}: no finished run has a number for {metric!r}; {known}")
+        near = difflib.get_close_matches(metric, logged, n=3)
+        advice = f"did you mean {' or '.join(near)}?" if near else _numbers(logged) or known
+        raise RunNotFound(f"{text!r}: no finished run has a number for {metric!r}; {advice}")
     return max(scored, key=lambda pair: (pair[0], pair[1].id))[1]
 
 
@@ -129,15 +133,23 @@ def _of_this_lab(found: list[RunDir], runs: Path) -> Iterator[RunDir]:
         yield from reversed(found)
 
 
-def _final(run: RunDir, metric: str) -> float | None:
-    """Returns the last value of a metric in a finished run."""
+def _numbers(logged: set[str]) -> str:
+    """Returns which metrics there are, a dozen of them at most."""
+    names = sorted(logged)
+    return f"there are {', '.join(names[:12])}{', …' if len(names) > 12 else ''}" if names else ""
+
+
+def _final(run: RunDir, metric: str, logged: set[str]) -> float | None:
+    """Returns the last value of a metric in a finished run, and notes which metrics it has."""
     if (read_json(run.exit) or {}).get("status") != "finished":
         return None
     try:
         manifest = run.read_manifest()
-        value = manifest["summary"]["metrics"][metric]["last"]
         if not set(manifest["labels"]).isdisjoint(NO_RESULT):
             return None
+        metrics = manifest["summary"]["metrics"]
+        logged.update(name for name in metrics if isinstance(name, str))
+        value = metrics[metric]["last"]
         return float(value) if float(value) == float(value) else None
     except (FolderProblem, KeyError, TypeError, ValueError, OverflowError):
         return None

@@ -20,7 +20,7 @@ FRESH_S = 60.0  # a heartbeat older than this shows no life; also room for the c
 ALL_PROCESSES = 0xEFFFFFFC  # the inode of the namespace that sees every process (Linux, proc_ns.h)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Status:
     """What happened to a run.
 
@@ -42,6 +42,17 @@ class Status:
     def is_over(self) -> bool:
         """Tells whether nothing more will happen to the run by itself."""
         return self.state not in ("queued", "running")
+
+    def __str__(self) -> str:
+        ended = (self.exit or {}).get("kernel_exit")
+        code = ended.get("code") if isinstance(ended, dict) else None
+        parts = [f"{self.state}: {self.reason}" if self.reason else self.state]
+        parts += [f"exit {code}"] if isinstance(code, int) else []
+        parts += [f"{self.duration_s:,.1f} s"] if self.duration_s is not None else []
+        return ", ".join([*parts, *(f"still alive: {one}" for one in self.left if one not in self.reason)])
+
+    def __repr__(self) -> str:
+        return f"<{self}>"  # what a notebook shows of `labkit.last_run().status`
 
 
 def exit_record(

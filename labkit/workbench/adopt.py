@@ -75,7 +75,7 @@ def adopt(path: Path, *, force: bool = False, dry: bool = False) -> Adopted:
         raise NotebookProblem(f"{path} is written in {language}; labkit's structure is for Python")
     if not (force or dry):
         _refuse_what_git_cannot_bring_back(path)
-    made = adopted(content)
+    made = adopted(content, dry=dry)
     if made.done and not dry:
         check.write(path, tidy.dumps(made.content))
     return made
@@ -99,8 +99,14 @@ def _refuse_what_git_cannot_bring_back(path: Path) -> None:
         )
 
 
-def adopted(content: Content) -> Adopted:
-    """Returns a notebook with labkit's structure; doing it twice changes nothing more."""
+def adopted(content: Content, *, dry: bool = False) -> Adopted:
+    """Returns a notebook with labkit's structure; doing it twice changes nothing more.
+
+    Args:
+        content: The notebook.
+        dry: Say what would be done, since nobody writes it.
+    """
+    tag, add, give = ("would tag", "would add", "would give") if dry else ("tagged", "added", "gave")
     cells = [dict(cell) for cell in content["cells"]]
     tagged, cells = _with_tag(cells)
     started, cells = _with_start(cells)
@@ -110,18 +116,18 @@ def adopted(content: Content) -> Adopted:
     done, undecided = [], []
     if tagged is not None:
         names = ", ".join(parameter.name for parameter in declared(outline.source(tagged)))
-        done.append(f"tagged cell {_number(cells, tagged)} as the parameters: {names:.80}")
+        done.append(f"{tag} cell {_number(cells, tagged)} as the parameters: {names:.80}")
     elif not any(map(outline.is_parameters, cells)):
         undecided.append("no cell holds plain values only: put the parameters into one, and tag it `parameters`")
     if started is not None:
-        done.append(f"added `run = labkit.start()` as cell {_number(cells, started)}")
+        done.append(f"{add} `run = labkit.start()` as cell {_number(cells, started)}")
         undecided += _other_runs(cells, started)
     for name, is_known in places.items():
-        done.append(f"added `## {name}` as cell {headings[name].index + 1}")
+        done.append(f"{add} `## {name}` as cell {headings[name].index + 1}")
         if not is_known:
             undecided.append(f"where the section {name} begins: move cell {headings[name].index + 1} there")
     if renamed:
-        done.append(f"gave {counted(len(renamed), 'cell')} an id")
+        done.append(f"{give} {counted(len(renamed), 'cell')} an id")
     return Adopted(made, done, undecided)
 
 

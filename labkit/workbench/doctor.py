@@ -131,6 +131,17 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
     for finding in found["findings"]:
         yield f"{'✗' if finding['wrong'] else '·'} {finding['problem']}"
         yield f"  {finding['remedy']}"
+    yield _conclusion(found)
+
+
+def _conclusion(found: dict[str, Any]) -> str:
+    """Returns the last line: whether all is fine, else how much is not and what to do about it."""
+    wrong = sum(bool(finding["wrong"]) for finding in found["findings"])
+    noted = len(found["findings"]) - wrong
+    remarks = f"; {counted(noted, 'remark')} marked ·" if noted else ""
+    if not wrong:
+        return f"All fine{remarks}"
+    return f"{counted(wrong, 'problem')}{remarks}: do what stands below each ✗, then `labkit doctor` again"
 
 
 def status(found: dict[str, Any]) -> int:

@@ -20,6 +20,7 @@ from labkit.record.rundir import RunDir
 from labkit.record.status import status
 from labkit.record.summary import kept_verdicts
 from labkit.record.text import counted
+from labkit.workbench import trackers
 from labkit.workbench.wording import date, detail, duration, number, short
 
 STATES = {  # state: how grave it is, and how a reader is told
@@ -127,8 +128,8 @@ def facts_of(run: RunDir, stale: Iterable[str] = ()) -> Facts:
         facts.problems.append(f"run.json: {str(error).removeprefix(str(run.path)).strip('/ ')}")
     ended = _dict(read_json(inside(run, run.exit)))
     environment = _dict(read_json(inside(run, run.environment)))
-    written = _dict(read_json(inside(run, run.kernel)))
     found = status(run)
+    written = counts.read(run, is_over=found.is_over)
     facts.title = short(manifest.get("title")) or short(manifest.get("name")) or run.path.parent.name
     facts.state = found.state
     failed_cell = _dict(ended.get("error")).get("cell")
@@ -269,11 +270,19 @@ def _about(
         ("Hardware", _hardware(environment)),
         ("PyTorch", short(environment.get("torch"))),
         ("Commit", commit),
+        ("Trackers", _trackers(run, manifest)),
         ("Claim", _claim(claims.kept(run, manifest))),
         ("Notebook", short(manifest.get("notebook"))),
         ("Run", run.name),
     ]
     return [(name, value) for name, value in rows if value]
+
+
+def _trackers(run: RunDir, manifest: dict[str, Any]) -> str:
+    """Returns what became of each tracker that was asked for or fed."""
+    found = {name: read_json(inside(run, trackers.outcome_file(run, name))) for name in trackers.KNOWN}
+    said = {name: one for name, one in found.items() if one is not None}
+    return "; ".join(map(short, trackers.told(said, trackers.asked(_dict(manifest.get("parameters"))))))
 
 
 def _claim(claim: Claim | None) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
+from labkit.record import attempts
 from labkit.record.files import open_record
 from labkit.record.rundir import RunDir
 from labkit.record.status import status
@@ -22,7 +24,9 @@ POLL_S = 0.3
 LONGEST = 2**20  # bytes that are handled as one line: a log may be gigabytes without a line's end
 
 
-def lines(run: RunDir, *, grep: str | None = None, level: str | None = None, follow: bool = False) -> Iterator[str]:
+def lines(
+    run: RunDir, *, grep: str | None = None, level: str | None = None, follow: bool = False, attempt: int | None = None
+) -> Iterator[str]:
     """Yields the lines of a run's log.
 
     Args:
@@ -31,11 +35,16 @@ def lines(run: RunDir, *, grep: str | None = None, level: str | None = None, fol
         level: Only logged lines of this level or above, with what belongs to them; printed text has none, a traceback
             is an error.
         follow: Wait for more until the run is over.
+        attempt: Of this attempt; None for the newest.
+
+    Raises:
+        RunNotFound: There was no such attempt.
     """
+    path = run.log if attempt is None else attempts.log_of(run, attempt)
     minimum = LEVELS.index(level.upper()) if level else None
     belongs = False  # to a logged line that was let through
     raised = False  # what follows belongs to the traceback of a cell
-    for line in _grown(run) if follow else _written(run):
+    for line in _grown(run) if follow and path == run.log else _written(path):
         if minimum is not None:
             found = LOGGED.match(line)
             if found:
@@ -50,8 +59,8 @@ def lines(run: RunDir, *, grep: str | None = None, level: str | None = None, fol
             yield CONTROLS.sub("", line)
 
 
-def _written(run: RunDir) -> Iterator[str]:
-    file = open_record(run.log)
+def _written(path: Path) -> Iterator[str]:
+    file = open_record(path)
     if file is None:
         return
     with file:

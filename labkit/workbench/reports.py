@@ -24,7 +24,7 @@ from labkit.record.page import make_stamp, page_notebook, page_stamp
 from labkit.record.provenance import fingerprint_file
 from labkit.record.rundir import NO_RESULT, RunDir
 from labkit.record.version import VERSION
-from labkit.workbench import index, needs, notebook, params
+from labkit.workbench import index, needs, notebook, params, trackers
 
 
 @dataclass(frozen=True)
@@ -275,7 +275,8 @@ def _stamp(page: Page) -> str:
     """Returns what a page is made from: its notebook, the run's own files, why it is stale, the code that renders."""
     assert page.run is not None
     run = page.run
-    files = (run.manifest, run.exit, run.notebook, run.environment, run.kernel, run.source / "git.json", run.metrics)
+    files = [run.manifest, run.exit, run.notebook, run.environment, run.kernel, run.source / "git.json", run.metrics]
+    files += [trackers.outcome_file(run, name) for name in trackers.KNOWN]
     facts = [page.run.id, list(page.stale), __version__, [fingerprint_file(path) for path in files], _renderer()]
     root, inside = _place(page.source.path)
     return make_stamp(hashlib.sha256(dumps(facts)).hexdigest(), root / inside, page.target.parent)

@@ -180,10 +180,11 @@ def outcomes(run: RunDir) -> dict[str, Any]:
     return {name: said for name, said in found.items() if said is not None}
 
 
-def told(found: Mapping[str, Any]) -> list[str]:
-    """Returns a line for each of the outcomes, with what is to be done about it."""
+def told(found: Mapping[str, Any], wanted: Iterable[str] = ()) -> list[str]:
+    """Returns a line for each of the outcomes, with what is to be done about it; also for wanted ones without any."""
     lines = []
     for name, said in found.items():
         problem = f"; {said['problem']} (again: labkit export RUN --to {name})" if said.get("problem") else ""
         lines.append(f"{name}: {said.get('fed')} lines fed{problem}")
-    return lines
+    missing = [name for name in wanted if name not in found]
+    return lines + [f"{name}: nothing is recorded of it (feed it: labkit export RUN --to {name})" for name in missing]
