@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from labkit.record import metrics
 from labkit.record.checkpoints import Saved
 from labkit.record.files import write_atomic
-from labkit.record.metrics import MetricsWriter
+from labkit.record.metrics import RESERVED, MetricsWriter
 from labkit.record.rundir import RunDir
 
 if TYPE_CHECKING:  # it loads PyTorch, which not every notebook needs
+    from labkit.kernel.queued import Queued
     from labkit.kernel.resume import Restored
 
 
@@ -36,6 +37,43 @@ class Logged:
         self._before = 0  # lines in the file that are older than the writer
         self.writer = self._writer(is_borrowed)
         self._counts = dict.fromkeys(("written", "refused", "lost"), 0)
+        self._queued: Queued | None = None  # made for the first value on a GPU
+
+    def log(self, step: int, values: dict[str, Any]) -> bool:
+        """Appends one step, or lets it follow its values from the GPU; tells whether every value was accepted.
+
+        Lines stay in order: one whose values are all here waits for those before it.
+        """
+        for value in values.values():
+            if type(value) is not float and getattr(value, "is_cuda", False):
+                return self._follow(step, values)
+        self.settle()
+        return self.writer.log(step, values)
+
+    def _follow(self, step: int, values: dict[str, Any]) -> bool:
+        from labkit.kernel.queued import Queued, copied
+
+        if self._queued is None:
+            self._queued = Queued(self._append, lambda: self.lines, self._lose, self._run.queued)
+        here, arrivals, are_numbers = copied(values)
+        self._queued.add(step, here, arrivals)
+        return are_numbers and type(step) is int and not RESERVED & values.keys()
+
+    def _append(self, step: int, values: dict[str, Any], logged_s: float) -> None:
+        self.writer.log(step, values, logged_s)
+
+    def _lose(self, lines: int) -> None:
+        self.writer.lost += lines
+
+    def settle(self) -> None:
+        """Returns when what was on its way from a GPU is written."""
+        if self._queued is not None:
+            self._queued.settle()
+
+    def close(self) -> None:
+        """Writes what still waits, and counts what cannot be written."""
+        self.settle()
+        self.writer.close()
 
     def _writer(self, goes_on: bool) -> MetricsWriter:
         path = self._begun or self._run.metrics
@@ -45,7 +83,7 @@ class Logged:
 
     def lend(self) -> None:
         """Leaves the metrics to another process."""
-        self.writer.close()
+        self.close()
         self._counts = self.counts
 
     def take_back(self) -> None:
@@ -84,7 +122,7 @@ class Logged:
         """
         if self._begun is None and foreign is None:
             return
-        self.writer.close()
+        self.close()
         self._counts = self.counts
         source = self._run.metrics if foreign is None else RunDir(foreign.path.parent.parent).metrics
         kept, rest = metrics.split(source, restored.lines, restored.bytes)

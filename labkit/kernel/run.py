@@ -111,7 +111,7 @@ class Run:
         self._by_hand = by_hand
         self._lent = lent  # the run is that of the notebook which started this process
         self._logged = Logged(directory, is_borrowed=lent is not None)
-        self._write = self._logged.writer.log
+        self._write = self._logged.log
         self._notebook = Path.cwd() / Path(notebook).name  # a cell may change the working directory
         self._training: TrainingState | None = None  # made on first use: it loads PyTorch
         self._pid = os.getpid()
@@ -191,7 +191,7 @@ class Run:
             if (claim := claims.read(counts.get("claim"))) is not None:
                 watch.add(claim)
             self._logged.take_back()
-            self._write = self._logged.writer.log
+            self._write = self._logged.log
             self._stated.read()
             self._training = None  # the numbers of checkpoints have gone on
 
@@ -201,9 +201,11 @@ class Run:
     def log(self, step: int, /, **metrics: float) -> None:
         """Records the metrics of one step.
 
-        They are safe from the death of this process when this returns. Accepted are numbers, NumPy scalars and 0-d
-        tensors, NaN and infinities too; anything else is left out, counted, and said once. Steps may repeat and go
-        back.
+        They are safe from the death of this process when this returns. Values on a CUDA GPU are not waited for: their
+        line is written once they have arrived, at the latest with the next line that has none.
+
+        Accepted are numbers, NumPy scalars and 0-d tensors, NaN and infinities too; anything else is left out, counted,
+        and said once. Steps may repeat and go back.
 
         Args:
             step: What the metrics belong to: a batch, an epoch.
@@ -252,7 +254,6 @@ class Run:
         restored, foreign = self._training_state().restore(parts)
         watch.generator_was_restored()
         self._logged.go_on(restored, foreign)
-        self._write = self._logged.writer.log
         return (state or {}) | (restored.state or {})
 
     def checkpoint(
@@ -291,6 +292,7 @@ class Run:
             return
         self._refuse_when_closed("run.checkpoint")
         watch.look()
+        self._logged.settle()
         training.save(parts, state or {}, (self._logged.lines, self._logged.bytes), score, keep)
         if stopping:
             training.wait_for_all()
@@ -452,14 +454,15 @@ class Run:
         columns = ["text", "condition", "verdict", "value", "reason"]
         return pd.DataFrame([{name: row[name] for name in columns} for row in rows], columns=columns)
 
-    def promote(self) -> str:
+    def promote(self) -> str | None:
         """Runs the saved notebook cleanly, in the background, and returns the name of that run.
 
         What was tried by hand becomes a result only so: a fresh kernel, every cell once, in order. The run goes on when
         this notebook is closed. In a run that is clean already nothing happens, so the call may stay in the notebook.
 
-        Raises:
-            RunProblem: Cells ran in a form that the notebook has not saved.
+        Returns:
+            The name; None where nothing was started, as with cells that ran in a form which the notebook has not saved.
+            The log says why, and what to do.
         """
         from labkit.kernel.promote import promote
 
@@ -476,7 +479,7 @@ class Run:
         atexit.unregister(self.finish)
         if self._training is not None:
             self._training.wait()
-        self._logged.writer.close()
+        self._logged.close()
         self._stated.write()
         claim = watch.claim()
         watch.end()

@@ -56,8 +56,13 @@ class MetricsWriter:
         self.problem = ""
         self.flush(now=True)  # opens the file
 
-    def log(self, step: int, values: dict[str, Any]) -> bool:
+    def log(self, step: int, values: dict[str, Any], t: float | None = None) -> bool:
         """Appends one step; it is on its way to the disk, safe from the death of this process, when this returns.
+
+        Args:
+            step: The step.
+            values: What was logged with it.
+            t: When that was, in seconds since the epoch; by default now.
 
         Returns:
             Whether every value was accepted.
@@ -70,7 +75,7 @@ class MetricsWriter:
                 values = self._plain(values)
                 break
         if values:
-            self._append(self._line({"step": step, **values, "t": time.time()}))
+            self._append(self._line({"step": step, **values, "t": time.time() if t is None else t}))
         return refused == self.refused
 
     def _line(self, record: dict[str, Any]) -> bytes:

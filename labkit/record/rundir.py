@@ -189,6 +189,11 @@ class RunDir:
         return self.attempt / "begun.jsonl"
 
     @property
+    def queued(self) -> Path:
+        """How many lines of metrics there will be when those that are on their way from a GPU have arrived."""
+        return self.attempt / "queued"
+
+    @property
     def progress(self) -> Path:
         """Where the newest attempt's loop stands."""
         return self.attempt / "progress.json"

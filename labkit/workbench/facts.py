@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from labkit.errors import FolderProblem
-from labkit.record import attempts, claims
+from labkit.record import attempts, claims, counts
 from labkit.record import metrics as recorded_metrics
 from labkit.record.claims import Claim
 from labkit.record.expectations import Verdict

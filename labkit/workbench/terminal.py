@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from labkit.errors import FolderProblem, RunNotFound
-from labkit.record import attempts, checkpoints, claims, metrics
+from labkit.record import attempts, checkpoints, claims, counts, metrics
 from labkit.record.expectations import Verdict, in_short
 from labkit.record.files import dumps, read_json
 from labkit.record.find import every
@@ -155,7 +155,7 @@ def facts(run: RunDir) -> dict[str, Any]:
         "claim": claim.facts() if claim is not None else None,
         "exit": found.exit,
         "left": list(found.left),
-        "counts": read_json(run.kernel),
+        "counts": counts.read(run, is_over=found.is_over),
         "trackers": trackers.outcomes(run),
         "git": read_json(run.source / "git.json"),
         "environment": read_json(run.environment),
