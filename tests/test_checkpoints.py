@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import io
 import logging
 import os
 import pickle
@@ -14,6 +15,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from records import made
 from torch import nn
 
@@ -92,6 +95,58 @@ def test_every_generator_goes_on_where_it_was():
     load_into(own, state[1], "g")
     load_into(other, state[2], "n")
     assert draw() == expected
+
+
+NUMPY_KINDS = ["PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64"]
+GENERATORS = {
+    **{kind: lambda seed, kind=kind: np.random.Generator(getattr(np.random, kind)(seed)) for kind in NUMPY_KINDS},
+    **{f"RandomState of {kind}": lambda seed, kind=kind: np.random.RandomState(getattr(np.random, kind)(seed))
+       for kind in NUMPY_KINDS},
+    "Python": random.Random,
+    "PyTorch": lambda seed: torch.Generator().manual_seed(seed),
+}  # fmt: skip
+
+
+def drawn(generator, count):
+    if isinstance(generator, torch.Generator):
+        return torch.randn(count, generator=generator).tolist()
+    if isinstance(generator, random.Random):
+        return [generator.gauss(0, 1) for _ in range(count)]
+    whole = generator.integers if isinstance(generator, np.random.Generator) else generator.randint
+    return [generator.normal(), generator.random(), *(int(whole(0, 99, dtype=np.int32)) for _ in range(count))]
+
+
+@pytest.mark.parametrize("kind", GENERATORS)
+@given(seed=st.integers(0, 2**32 - 1), other=st.integers(0, 2**32 - 1), before=st.integers(0, 700))
+@settings(max_examples=15, deadline=None)
+def test_a_generator_of_any_kind_goes_on_from_what_was_read_back(kind: str, seed: int, other: int, before: int):
+    first, again, file = GENERATORS[kind](seed), GENERATORS[kind](other), io.BytesIO()
+    drawn(first, before)
+    torch.save(Copies().of(state_of(first, "g"), "g"), file)
+    load_into(again, torch.load(io.BytesIO(file.getvalue()), weights_only=True), "g")
+    assert drawn(again, 9) == drawn(first, 9)
+
+
+def test_the_state_of_another_kind_of_generator_is_refused():
+    philox, mersenne = GENERATORS["Philox"](1), GENERATORS["MT19937"](1)
+    with pytest.raises(RunProblem, match="does not fit this Generator"):
+        load_into(philox, state_of(mersenne, "g"), "g")
+
+
+def test_a_generator_among_the_values_is_refused_with_the_way_to_save_it(run: RunDir):
+    for generator in (GENERATORS["Philox"](1), GENERATORS["RandomState of MT19937"](1), random.Random(1)):
+        with pytest.raises(RunProblem, match="give it as a part of its own"):
+            Saver(run, LOGGER).save(parts(), {"x": generator}, (0, 0), None, 3)
+
+
+def test_states_of_generators_are_read_as_older_checkpoints_have_them():
+    np.random.seed(3)
+    kind, keys, *rest = np.random.get_state()
+    state = random_state()
+    expected = np.random.normal()
+    for older in ([kind, keys.tolist(), *rest], [kind, torch.from_numpy(keys.astype(np.int64)), *rest]):
+        set_random_state(state | {"numpy": older})
+        assert np.random.normal() == expected
 
 
 @pytest.mark.parametrize(
@@ -369,3 +424,24 @@ def test_what_a_killed_save_left_goes_and_what_somebody_else_put_there_stays(run
     Saver(run, LOGGER)
     there = {path.name for path in run.checkpoints.iterdir()}
     assert there.isdisjoint(left) and there >= {*others, "000001.pt", "000001.json", "last.pt"}
+
+
+def test_a_checkpoint_is_on_the_disk_with_its_name_before_it_counts(run: RunDir, monkeypatch: pytest.MonkeyPatch):
+    done: list[str] = []
+    syncs, replaces = os.fsync, os.replace
+
+    def sync(fd):
+        done.append(f"sync {Path(os.readlink(f'/proc/self/fd/{fd}')).suffix or 'folder'}")
+        syncs(fd)
+
+    def replace(source, target):
+        done.append(f"rename {Path(target).suffix}")
+        replaces(source, target)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(os, "replace", replace)
+    save(Saver(run, LOGGER))
+    upto = done.index("rename .json")
+    important = [step for step in done[:upto] if step in ("sync .partial", "rename .pt", "sync folder")]
+    assert important == ["sync .partial", "rename .pt", "sync folder"]
+    assert done[upto + 1] == "sync folder"

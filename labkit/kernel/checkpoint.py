@@ -121,11 +121,11 @@ class Saver:
             facts |= fingerprint_of(beside)
             load(beside)
             os.replace(beside, name.with_suffix(".pt"))
+            sync_folder(self._run.checkpoints)  # the name is on the disk before what makes it count
             recipe = f"{self._recipe}RESUME: {json.dumps(str(name.with_suffix('.pt').absolute()))}\n"
             write_atomic(name.with_suffix(".yaml"), recipe, durable=False)
             facts["seconds"] = round(time.perf_counter() - began, 3)
-            write_json(name.with_suffix(".json"), facts)
-            sync_folder(self._run.checkpoints)
+            write_json(name.with_suffix(".json"), facts)  # and makes its own name durable
             self.saved += 1
             self._tidy(keep)
         except Exception as error:  # a full disk stops no training; torch raises RuntimeError for it

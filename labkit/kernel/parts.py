@@ -15,12 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from labkit.errors import RunProblem
+from labkit.kernel.randomness import generator_state, is_generator, set_generator_state
 
 ADVICE = {
     "ndarray": "store torch.from_numpy(…) or .tolist()",
     "DataFrame": 'store .to_dict("list")',
     "set": "store sorted(…), a list",
-    "Generator": "give it as a part of its own: run.restore(…, generator=generator)",
+    **dict.fromkeys(
+        ("Generator", "RandomState", "Random"), "give it as a part of its own: run.restore(…, generator=generator)"
+    ),
     "PosixPath": "store str(…)",
 }
 
@@ -32,10 +35,8 @@ def state_of(part: Any, name: str) -> Any:
         RunProblem: It has none.
     """
     part = unwrapped(part)
-    if isinstance(part, torch.Generator):
-        return part.get_state()
-    if isinstance(part, np.random.Generator):
-        return part.bit_generator.state
+    if is_generator(part):
+        return generator_state(part)
     if not hasattr(part, "state_dict") or not hasattr(part, "load_state_dict"):
         hint = "; make it by labkit.loader(…)" if isinstance(part, torch.utils.data.DataLoader) else ""
         raise RunProblem(
@@ -52,10 +53,8 @@ def load_into(part: Any, state: Any, name: str) -> None:
     """
     part = unwrapped(part)
     try:
-        if isinstance(part, torch.Generator):
-            part.set_state(state)
-        elif isinstance(part, np.random.Generator):
-            part.bit_generator.state = state
+        if is_generator(part):
+            set_generator_state(part, state)
         elif isinstance(part, torch.optim.Optimizer):
             part.load_state_dict(copy.deepcopy(state))  # it would keep the saved tensors and change them in place
         else:
