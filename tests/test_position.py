@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 
 import numpy as np
@@ -9,10 +10,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 
 from labkit.errors import RunProblem
 from labkit.kernel.data import batches
+from labkit.kernel.known import known_by
 from labkit.kernel.loading import loader
 from labkit.kernel.parts import load_into, state_of
 from labkit.kernel.position import sample_seed
@@ -90,6 +92,89 @@ def test_other_data_of_the_same_size_are_a_difference():
     assert said.startswith("data was")
     (said,) = loader(TensorDataset(VALUES + 1), 5, shuffle=True, seed=7).differences(state_of(by_loading(), "batches"))
     assert said.startswith("data was")
+
+
+class Files(Dataset):
+    """Lists its files as torchvision's ImageFolder does."""
+
+    def __init__(self, root, name="samples"):
+        self.root = str(root)
+        setattr(self, name, [(str(path), len(path.parent.name)) for path in sorted(root.rglob("*.txt"))])
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        raise NotImplementedError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("cat/1", "cat/2", "horse/1"):
+        path = tmp_path / "data" / f"{name}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("meow")
+        os.utime(path, (1e9, 1e9))
+    return tmp_path / "data"
+
+
+def write_longer(folder):
+    (folder / "cat/2.txt").write_text("meow, meow")
+    os.utime(folder / "cat/2.txt", (1e9, 1e9))
+
+
+CHANGES = {
+    "another size": write_longer,
+    "another time": lambda folder: os.utime(folder / "cat/1.txt", (1e9, 2e9)),
+    "another name": lambda folder: (folder / "cat/1.txt").rename(folder / "cat/0.txt"),
+    "another class": lambda folder: (folder / "cat").rename(folder / "goat"),
+}
+
+
+@pytest.mark.parametrize("name", ["samples", "imgs"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_files_that_changed_are_a_difference(folder, name, change):
+    def made():
+        return loader(Files(folder, name), 2, shuffle=True, seed=1)
+
+    before = state_of(made(), "batches")
+    assert made().differences(before) == []
+    CHANGES[change](folder)
+    (said,) = made().differences(before)
+    assert said.startswith("data was")
+
+
+def test_files_that_moved_as_a_whole_are_the_same_data(folder, tmp_path):
+    before = known_by(Files(folder))
+    folder.rename(tmp_path / "elsewhere")
+    assert known_by(Files(tmp_path / "elsewhere")) == before
+
+
+def test_a_file_that_is_gone_is_named(folder):
+    files = Files(folder)
+    (folder / "cat/1.txt").unlink()
+    with pytest.raises(RunProblem, match=r"cat/1\.txt is among the samples and cannot be read"):
+        known_by(files)
+
+
+def test_of_a_subset_both_the_data_and_the_choice_count():
+    data, others = TensorDataset(VALUES), TensorDataset(VALUES + 1)
+    same = [Subset(data, [1, 2, 3]), Subset(data, torch.tensor([1, 2, 3])), Subset(data, range(1, 4))]
+    assert len({known_by(subset) for subset in same}) == 1
+    different = [*same[:1], Subset(data, [1, 3, 2]), Subset(others, [1, 2, 3]), data]
+    different += [ConcatDataset([data, others]), ConcatDataset([others, data]), Subset(Draws(), [1, 2, 3])]
+    assert len({known_by(one) for one in different}) == len(different)
+
+
+def test_data_of_which_nothing_else_is_known_have_their_class_and_length():
+    assert known_by(Draws()).endswith(".Draws of 12 samples")
+
+
+def test_what_was_not_known_when_a_position_was_saved_is_no_difference():
+    made = loader(Draws(), 4, shuffle=True, seed=1)
+    state = state_of(made, "batches")
+    older = {name: value for name, value in state.items() if name != "data"}
+    assert made.differences(older) == made.differences(state | {"data": ""}) == []
 
 
 class Draws(Dataset):

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler, TensorDataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from labkit.errors import RunProblem
 from labkit.kernel import ranks
-from labkit.kernel.determinism import fingerprint, seed_generators, seed_worker
+from labkit.kernel.determinism import seed_generators, seed_worker
+from labkit.kernel.known import known_by
 from labkit.kernel.position import Position, check_batch_size, differences, length, order, sample_seed
 
 
@@ -129,9 +130,8 @@ class Loader(DataLoader[Any]):
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of a data set of tensors, or what the data set says by a `fingerprint` of its own; else empty."""
-        data = self.dataset.dataset if isinstance(self.dataset, Changed) else self.dataset
-        return fingerprint(data.tensors) if isinstance(data, TensorDataset) else str(getattr(data, "fingerprint", ""))
+        """What the data set is known by (`labkit.kernel.known.known_by`); empty where nothing is known of it."""
+        return known_by(self.dataset.dataset if isinstance(self.dataset, Changed) else self.dataset)
 
     def differences(self, state: dict[str, Any]) -> list[str]:
         """Returns in what the data and their order differ from those that a position belongs to."""

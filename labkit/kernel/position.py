@@ -122,8 +122,12 @@ class Position:
 
 
 def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Returns which facts about the data and their order are not what they were."""
-    return [f"{name} was {then.get(name)!r}, is {value!r}" for name, value in now.items() if then.get(name) != value]
+    """Returns which facts about the data and their order are not what they were; what was not known then is none."""
+    return [
+        f"{name} was {then[name]!r}, is {value!r}"
+        for name, value in now.items()
+        if name in then and then[name] not in ("", value)
+    ]
 
 
 def length(dataset: Any) -> int:
