@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 from pathlib import Path
 
 import pytest
+import torch
 from records import dead_process, started
 from tiny import parameters, write
+from torch import nn
 
 from labkit.errors import BadInput, RunNotFound
+from labkit.kernel.trainingstate import TrainingState
 from labkit.record.files import write_json
 from labkit.record.process import Process
 from labkit.record.rundir import MIXED, RunDir
@@ -69,6 +74,43 @@ def test_a_path_with_other_parameters_is_refused_with_the_difference(source: not
         named(source, RESUME=str(run.checkpoints / "000002.pt"), EPOCHS=4)
     with pytest.raises(RunNotFound, match="neither a file nor a run"):
         named(source, RESUME="nothing")
+
+
+def saved(run: RunDir, value: float) -> Path:
+    """Let a run have one checkpoint, whose model is one number."""
+    run.checkpoints.mkdir()
+    path = run.checkpoints / "000001.pt"
+    torch.save({"parts": {"model": {"weight": torch.tensor([[value]])}}}, path)
+    (run.checkpoints / "last.pt").symlink_to(path.name)
+    return path
+
+
+@pytest.mark.parametrize("named", ["last", "n@last", "{id}", "{path}", "{relative}"])
+def test_runner_and_kernel_mean_the_same_weights_where_the_runs_are_elsewhere(
+    source: notebook.Notebook, tmp_path: Path, named: str, monkeypatch: pytest.MonkeyPatch
+):
+    runs = tmp_path / "elsewhere"
+    trained = job.prepare(source, {}, runs=runs).directory
+    path = saved(trained, 7.0)
+    lure = job.prepare(source, {}).directory  # of the lab's own folder, which is not meant
+    saved(lure, 3.0)
+    text = named.format(id=trained.id, path=trained.path, relative=os.path.relpath(path, source.path.parent))
+    run = job.prepare(source, {"MODEL_PATH": text}, runs=runs).directory
+    monkeypatch.chdir(source.path.parent)
+    model = nn.Linear(1, 1, bias=False)
+    TrainingState(run, {"MODEL_PATH": text}, source.path, logging.getLogger("x")).restore({"model": model})
+    assert model.weight.item() == 7.0
+    assert json.loads(run.restored.read_bytes())["model_from"] == str(path.resolve())
+
+
+def test_weights_that_a_cell_names_are_looked_for_where_the_run_lies(source: notebook.Notebook, tmp_path: Path):
+    runs = tmp_path / "elsewhere"
+    trained = job.prepare(source, {}, runs=runs).directory
+    saved(trained, 7.0)
+    run = job.prepare(source, {}, runs=runs).directory
+    model = nn.Linear(1, 1, bias=False)
+    TrainingState(run, {"MODEL_PATH": trained.id}, source.path, logging.getLogger("x")).restore({"model": model})
+    assert model.weight.item() == 7.0
 
 
 def test_weights_that_are_not_there_are_refused_before_a_run_is_made(source: notebook.Notebook):

@@ -75,13 +75,15 @@ def of_attempt(run: RunDir, parts: Mapping[str, Any], logger: logging.Logger) ->
     return Restored(state, saved.lines, saved.metrics_bytes, facts, saved.path, is_forced)
 
 
-def of_parameter(text: str, notebook: Path, parts: Mapping[str, Any]) -> tuple[Restored, Saved | None]:
-    """Goes on from the checkpoint that RESUME names, in a run of its own.
+def of_parameter(
+    text: str, notebook: Path, parts: Mapping[str, Any], runs: Path | None = None
+) -> tuple[Restored, Saved | None]:
+    """Goes on from the checkpoint that RESUME names, in a run of its own; a run is looked for in `runs`.
 
     Raises:
         RunProblem: There is no such checkpoint, or it does not fit.
     """
-    path = _path(text, notebook, "last")
+    path = _path(text, notebook, "last", runs)
     saved = checkpoints.read(path.with_suffix(".json"))
     state, _ = _put_back(path, saved.facts if saved is not None else {}, parts, is_forced=False)
     facts = {"resumed_from": str(path), "sha256": saved.sha256 if saved is not None else None}
@@ -89,15 +91,17 @@ def of_parameter(text: str, notebook: Path, parts: Mapping[str, Any]) -> tuple[R
     return Restored(state, lines, size, facts, path), saved
 
 
-def weights(text: str, notebook: Path, parts: Mapping[str, Any]) -> Restored:
+def weights(text: str, notebook: Path, parts: Mapping[str, Any], runs: Path | None = None) -> Restored:
     """Loads the model that MODEL_PATH names: one of labkit's checkpoints, or a file with a model's state.
+
+    A run is looked for in `runs`, by default the lab's.
 
     Raises:
         RunProblem: There is none, or it does not fit.
     """
     if "model" not in parts:
         raise RunProblem("MODEL_PATH names weights; give the model to load them into: run.restore(model=model, …)")
-    path = _path(text, notebook, "best")
+    path = _path(text, notebook, "best", runs)
     _load_weights(path, parts)
     return Restored(facts={"model_from": str(path), "sha256": checkpoint.fingerprint_of(path)["sha256"]}, path=path)
 
@@ -125,9 +129,9 @@ def as_main(restored: Restored, parts: Mapping[str, Any]) -> Restored:
     return Restored(_put_back(restored.path, {}, parts, restored.is_forced)[0])
 
 
-def _path(text: str, notebook: Path, prefer: str) -> Path:
+def _path(text: str, notebook: Path, prefer: str, runs: Path | None) -> Path:
     try:
-        path = checkpoints.locate(text, notebook, prefer).resolve()
+        path = checkpoints.locate(text, notebook, prefer, runs).resolve()
     except BadInput as error:
         raise RunProblem(str(error)) from error
     saved = checkpoints.read(path.with_suffix(".json"))

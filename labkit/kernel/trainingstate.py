@@ -14,7 +14,8 @@ from labkit.kernel.checkpoint import Saver, own_state
 from labkit.kernel.resume import Restored
 from labkit.record import lab, provenance
 from labkit.record.checkpoints import Saved
-from labkit.record.files import write_json
+from labkit.record.files import read_json, write_json
+from labkit.record.find import folder_of
 from labkit.record.rundir import RunDir
 
 RECIPE = """\
@@ -77,14 +78,21 @@ class TrainingState:
         if number > 1:
             restored = resume.of_attempt(self._run, self._parts, self._logger)
         if restored.state is None and (wanted := self._parameters.get("RESUME")):
-            restored, foreign = resume.of_parameter(str(wanted), self._notebook, self._parts)
+            restored, foreign = resume.of_parameter(str(wanted), self._notebook, self._parts, folder_of(self._run))
         if restored.state is None and (wanted := self._parameters.get("MODEL_PATH")):
-            loaded = resume.weights(str(wanted), self._notebook, self._parts)
+            loaded = resume.weights(self._weights_meant(str(wanted)), self._notebook, self._parts, folder_of(self._run))
             self._logger.info("the weights are those of %s", loaded.path)
             restored = Restored(facts=restored.facts | loaded.facts, path=loaded.path)
         if restored.facts:
             write_json(self._run.restored, restored.facts)
         return restored, foreign
+
+    def _weights_meant(self, wanted: str) -> str:
+        """Returns the file that MODEL_PATH stood for when the run was made, as long as it is there."""
+        manifest = read_json(self._run.manifest) or {}
+        meant, asked = manifest.get("model_path"), manifest.get("given")
+        is_asked = isinstance(asked, dict) and asked.get("MODEL_PATH") == wanted
+        return meant if is_asked and isinstance(meant, str) and Path(meant).is_file() else wanted
 
     def _prepare(self) -> Saver:
         if self.saver is None:

@@ -25,6 +25,11 @@ def every(runs: Path) -> list[RunDir]:
     return sorted(found, key=lambda run: (run.id, str(run.path)))
 
 
+def folder_of(run: RunDir) -> Path:
+    """Returns the folder of runs that a run lies in."""
+    return run.path.parents[2 if run.is_scratch else 1]
+
+
 def _folders(folder: Path) -> list[Path]:
     try:
         return [Path(entry.path) for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)]

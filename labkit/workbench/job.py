@@ -101,13 +101,14 @@ def prepare(
     readable = bool(asked) or source.is_plain_python()
     declared, computed = (source.parameters(), source.computed()) if readable else ([], {})
     given = params.admit(declared, asked, path.name, computed, source.written() if readable else [])
+    folder = lab.runs_folder(path.parent, runs)
     if given.get("MODEL_PATH") and modes.names_checkpoint("MODEL_PATH", declared):
-        checkpoints.locate(given["MODEL_PATH"], path, "best")  # refused now, not after the data were loaded
+        # Refused now, not after the data were loaded; and `last` would be the new run itself, once that is made.
+        more["model_path"] = str(checkpoints.locate(given["MODEL_PATH"], path, "best", folder).resolve())
     trackers.refuse_missing(trackers.asked(params.effective(declared, given)))
     kernel = kernel or source.kernel
     check_kernel(kernel)
     root = lab.root(path.parent)
-    folder = lab.runs_folder(path.parent, runs)
     settings = config.settings(root)
     grace_s = float(settings["grace_s"].value) if grace_s is None else grace_s
     fills = source.language == "python"  # no other language is sure to have a translator of parameters
