@@ -156,7 +156,7 @@ def test_a_cell_that_was_edited_after_it_ran_makes_an_explored_run(lab: Path, ha
     time.sleep(0.05)
     hand.path.write_text(hand.path.read_text().replace("range(4)", "range(40)"))
     hand.close()
-    assert runs(lab)[0].read_manifest()["explored"] == "cell-3 edited after it ran"
+    assert runs(lab)[0].read_manifest()["explored"] == "cell 3 `for step in range(4):` edited after it ran"
 
 
 def test_what_was_logged_is_there_in_the_next_kernel(lab: Path, hand: Hand) -> None:
@@ -206,7 +206,10 @@ def test_without_ids_equal_cells_are_clean_and_a_typo_that_was_mended_can_be_pro
         name = person.ask("print(run.promote())").split()[-1]
     ended, mended = ends(lab)[:2]
     assert ended == ("finished", "")
-    assert mended == ("finished", "a cell changed or deleted after it ran; a cell ran in a form that was never saved")
+    assert mended == (
+        "finished",
+        "a cell `x = l` changed or deleted after it ran; a cell `print(run.promote())` ran in a form that was never saved",
+    )
     clean = RunDir(lab / "runs" / name)
     wait_for(lambda: clean.report.exists() and status(clean).is_over)
     assert status(clean).state == "finished"
@@ -234,10 +237,11 @@ def test_what_a_deleted_cell_left_behind_makes_the_next_run_an_explored_one(lab:
         assert "0.2" in person.run()
         assert "explored: the kernel had run other cells before the start>" in person.run("cell-4", cell_4="run")
     assert ends(lab) == [
-        ("finished", "cell-3 changed or deleted after it ran"),
+        ("finished", "a cell `lr = 0.1` changed or deleted after it ran"),
         (
             "finished",
-            "the kernel had run other cells before the start; cells 2, 3, 3; cell-4 ran in a form that was never saved",
+            "the kernel had run other cells before the start; cells 2, 3, 3;"
+            " cell 3 `run` ran in a form that was never saved",
         ),
     ]
 
@@ -252,14 +256,15 @@ def test_a_cell_above_the_start_that_was_edited_after_it_ran_makes_an_explored_r
 def test_what_was_never_saved_makes_an_explored_run_when_it_is_over(lab: Path) -> None:
     with working(lab, "import labkit\nrun = labkit.start()", "x = 1", "run") as person:
         assert "explored" not in person.run(cell_2="x = 2")
-    assert ends(lab) == [("finished", "cell-2 ran in a form that was never saved")]
+    assert ends(lab) == [("finished", "cell 2 `x = 2` ran in a form that was never saved")]
 
 
 def test_a_list_changed_in_place_and_a_console_are_noticed(lab: Path) -> None:
     with working(lab, parameters("SIZES: list[int] = [16]"), "import labkit\nrun = labkit.start()") as person:
         person.run()
         assert person.ask("SIZES.append(64)\nrun.parameters") == "{'SIZES': [16]}"
-    assert ends(lab) == [("finished", "a cell ran in a form that was never saved; SIZES changed after the start")]
+    reason = "a cell `SIZES.append(64)` ran in a form that was never saved; SIZES changed after the start"
+    assert ends(lab) == [("finished", reason)]
 
 
 def test_a_run_whose_notebook_cannot_be_found_any_more_ends_and_is_not_taken_for_a_clean_one(lab: Path) -> None:
@@ -283,8 +288,11 @@ def test_how_a_run_ended_is_written_after_all_that_it_came_to(lab: Path, hand: H
 
 def test_cells_that_were_not_saved_cannot_be_promoted(lab: Path, hand: Hand) -> None:
     hand.run("cell-1", "cell-2", "cell-3", cell_3="run.log(0, loss=0.0)")
-    assert "cell-3 ran in a form that tries.ipynb has not saved; save it first" in hand.ask("run.promote()")
-    assert len(runs(lab)) == 1
+    said = hand.ask("run.promote()")
+    assert "nothing was started: cell 3 `run.log(0, loss=0.0)` ran in a form that tries.ipynb has not saved" in said
+    assert "save the notebook; then call run.promote() again" in said
+    hand.close()
+    assert [state for state, _ in ends(lab)] == ["finished"]
 
 
 def test_the_same_notebook_runs_under_plain_papermill(lab: Path) -> None:
@@ -307,7 +315,7 @@ def test_a_run_whose_last_cell_raised_has_failed_and_decides_nothing(lab: Path, 
     hand.run("cell-1", "cell-2", "cell-3", cell_3="run.log(0, loss=0.1)\nraise ValueError")
     hand.close()
     (run,) = runs(lab)
-    assert (status(run).state, status(run).reason) == ("failed", "cell-3 raised")
+    assert (status(run).state, status(run).reason) == ("failed", "cell 3 `run.log(0, loss=0.1)` raised")
     assert [one["verdict"] for one in run.read_manifest()["verdicts"]] == ["undecided"]
 
 

@@ -64,7 +64,7 @@ def test_a_run_that_is_not_at_its_end_yet_is_clean(path: Path) -> None:
     [
         (("cell-2", "cell-4", "cell-3"), "cells 2, 4, 3"),
         (("cell-2", "cell-3", "cell-3"), "cells 2, 3, 3"),
-        (("cell-2", "cell-4"), "cell-3 did not run"),
+        (("cell-2", "cell-4"), "cell 3 `a = 1` did not run"),
     ],
 )
 def test_cells_out_of_order_again_or_left_out_are_named(path: Path, names: tuple[str, ...], reason: str) -> None:
@@ -72,23 +72,23 @@ def test_cells_out_of_order_again_or_left_out_are_named(path: Path, names: tuple
 
 
 def test_a_cell_edited_after_it_ran_is_named(path: Path) -> None:
-    assert found(path, ran("cell-2", "cell-3", cell_3="a = 5")) == ["cell-3 edited after it ran"]
+    assert found(path, ran("cell-2", "cell-3", cell_3="a = 5")) == ["cell 3 `a = 5` edited after it ran"]
 
 
 def test_a_cell_deleted_after_it_ran_is_named(path: Path) -> None:
-    assert found(path, ran("cell-2", "cell-9", "cell-3")) == ["cell-9 changed or deleted after it ran"]
+    assert found(path, ran("cell-2", "cell-9", "cell-3")) == ["a cell `?` changed or deleted after it ran"]
 
 
 def test_a_cell_that_ran_after_the_last_save_may_not_be_saved_yet(path: Path) -> None:
     late = ran("cell-2", "cell-3", ended_s=SAVED_S + 1, cell_3="a = 5")
     assert found(path, late) == []
-    assert unsaved(late, read(path)) == ["cell-3"]
+    assert unsaved(late, read(path)) == ["cell 3 `a = 5`"]
 
 
 def test_what_has_not_been_saved_when_the_run_is_over_never_was(path: Path) -> None:
     late = ran("cell-2", "cell-3", "cell-9", ended_s=SAVED_S + 1, cell_3="a = 5")
     assert found(path, late, over=True) == [
-        f"{cell} ran in a form that was never saved" for cell in ("cell-3", "cell-9")
+        f"{cell} ran in a form that was never saved" for cell in ("cell 3 `a = 5`", "a cell `?`")
     ]
 
 
@@ -120,6 +120,12 @@ def test_a_cell_whose_tags_are_none_is_a_cell_like_others(path: Path, metadata: 
     path.write_text(json.dumps(content))
     saved = read(path)
     assert saved.parameters == {"LR": 0.1} and saved.sources == list(SOURCES.values())
+
+
+def test_a_cell_is_named_as_a_person_finds_it_and_never_by_its_id(path: Path) -> None:
+    long = "\n  # the long way round, with words enough\na = 5"
+    (reason,) = found(path, ran("cell-2", "cell-3", cell_3=long))
+    assert reason == "cell 3 `# the long way round, with words…` edited after it ran"
 
 
 def test_of_cells_with_one_source_the_next_one_ran(tmp_path: Path) -> None:
@@ -231,17 +237,18 @@ def test_a_cell_whose_last_execution_raised_has_failed(path: Path) -> None:
         Entry("cell-2", "3", 4.0, ok=False),
         Entry("cell-1", "4", 5.0),
     ]
-    assert failed(entries, read(path)) == failed(entries, None) == ["cell-2"]
+    assert failed(entries, read(path)) == ["cell 2 `3`"]
+    assert failed(entries, None) == ["a cell `3`"]
 
 
 def test_without_ids_a_cell_that_was_mended_has_not_failed_and_is_not_unsaved(path: Path) -> None:
     typo, mended = Entry("", "a = l", SAVED_S + 1, ok=False), Entry("", "a = 1", SAVED_S + 2)
     assert failed([typo, mended], read(path)) == []
-    assert failed([mended, typo], read(path)) == failed([typo, mended], None) == ["a cell"]
+    assert failed([mended, typo], read(path)) == failed([typo, mended], None) == ["a cell `a = l`"]
     assert unsaved([typo, mended], read(path)) == []
-    assert unsaved([mended, replace(typo, ended_s=SAVED_S + 3)], read(path)) == ["a cell"]
+    assert unsaved([mended, replace(typo, ended_s=SAVED_S + 3)], read(path)) == ["a cell `a = l`"]
 
 
 def test_without_ids_what_the_notebook_was_saved_without_is_not_unsaved(path: Path) -> None:
     assert unsaved([Entry("", "a = 0", SAVED_S - 1), Entry("", "a = 1", SAVED_S - 1)], read(path)) == []
-    assert unsaved([Entry("", "a = 0", SAVED_S + 1)], read(path)) == ["a cell"]
+    assert unsaved([Entry("", "a = 0", SAVED_S + 1)], read(path)) == ["a cell `a = 0`"]

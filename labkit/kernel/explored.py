@@ -11,6 +11,7 @@ from labkit.kernel.journal import Entry
 from labkit.kernel.saved import Saved, differ, normal, only_declares
 
 LISTED = 12  # cells in a message
+WORDS = 32  # characters of a cell's beginning
 SET_UP = ("%matplotlib", "%config")  # magics that say how results are shown, and change none
 
 
@@ -50,7 +51,7 @@ def deviations(
     elif known:
         ran = set(known)
         missing = [saved.cells[place] for place in range(known[0], known[-1]) if place not in ran]
-        found += [f"{_name(number, identity)} did not run" for number, identity, _ in missing[:LISTED]]
+        found += [f"{_name(number, source)} did not run" for number, _, source in missing[:LISTED]]
     found += _edits(entries, places, saved, over)
     found += [f"{name} changed after the start" for name in changed]
     return found + [f"{name} is not what the notebook says" for name in other_values(saved, then)]
@@ -115,10 +116,10 @@ def _edits(entries: Sequence[Entry], places: Sequence[int | None], saved: Saved,
     for entry, place in zip(entries, places, strict=True):
         if place is None:
             key: int | str = entry.cell or entry.source
-            name, edited = entry.cell or "a cell", "changed or deleted after it ran"
+            name, edited = _name(None, entry.source), "changed or deleted after it ran"
         else:
-            number, identity, source = saved.cells[place]
-            key, name, edited = place, _name(number, identity), "edited after it ran"
+            number, _, source = saved.cells[place]
+            key, name, edited = place, _name(number, entry.source), "edited after it ran"
             found.pop(place, None)
             if normal(source) == normal(entry.source):
                 continue
@@ -172,7 +173,7 @@ def failed(entries: Sequence[Entry], saved: Saved | None) -> list[str]:
     last = {entry.cell or entry.source: entry for entry in entries}
     raised = [entry for entry in last.values() if not entry.ok]
     return [
-        entry.cell or "a cell"
+        _named(entry, saved)
         for entry in raised
         if saved is None or entry is entries[-1] or _places([entry], saved) != [None]
     ]
@@ -193,12 +194,20 @@ def unsaved(entries: Sequence[Entry], saved: Saved) -> list[str]:
         is_gone = _places([entry], saved) == [None]
         if is_gone and (entry.ended_s < saved.saved_s or (not entry.ok and entry.ended_s < succeeded_s)):
             continue
-        found.append(entry.cell or "a cell")
+        found.append(_named(entry, saved))
     return found
 
 
-def _name(number: int, identity: str) -> str:
-    return identity or f"cell {number}"
+def _named(entry: Entry, saved: Saved | None) -> str:
+    place = _places([entry], saved)[0] if saved is not None else None
+    return _name(None if saved is None or place is None else saved.cells[place][0], entry.source)
+
+
+def _name(number: int | None, source: str) -> str:
+    """Returns how a person finds a cell: by its place in the notebook, and by how it begins. Ids are seen nowhere."""
+    begins = next((line.strip() for line in source.split("\n") if line.strip()), "")
+    begins = f"{begins[:WORDS].rstrip()}…" if len(begins) > WORDS else begins
+    return f"{'a cell' if number is None else f'cell {number}'} `{begins}`"
 
 
 def _listed(numbers: Sequence[int]) -> str:

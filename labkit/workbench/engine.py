@@ -24,6 +24,7 @@ from labkit.launch.provisioner import RunProvisioner
 from labkit.record.files import write_atomic
 from labkit.record.text import painted
 from labkit.workbench import literals
+from labkit.workbench.wording import cell_name
 
 SCHEME = "labkit-run:"
 SAVE_EVERY_S = 2.0
@@ -194,15 +195,15 @@ class RunClient(PapermillNotebookClient):
         if error.ename in STOPPED and (stopping or error.ename == "StopRequested"):
             return {"status": "interrupted", "reason": stopping or error.evalue.partition(":")[0]}
         facts = {"cell": index + 1, "cell_id": cell.get("id", ""), "ename": error.ename, "evalue": error.evalue[:2000]}
-        name = f" ({cell['id']})" if cell.get("id") else ""
+        name = cell_name(index + 1, cell.get("id"))
         if error.ename == "SystemExit":
             return {
                 "status": "failed",
-                "reason": f"cell {index + 1}{name} called sys.exit({error.evalue})",
+                "reason": f"{name} called sys.exit({error.evalue})",
                 "error": facts,
             }
         text = " ".join(f"{error.ename}: {error.evalue}".split())
-        return {"status": "failed", "reason": f"cell {index + 1}{name} raised {text:.300}", "error": facts}
+        return {"status": "failed", "reason": f"{name} raised {text:.300}", "error": facts}
 
 
 def joined(outputs: list[Any]) -> list[Any]:

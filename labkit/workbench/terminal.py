@@ -22,7 +22,7 @@ from labkit.record.status import status
 from labkit.record.summary import kept_verdicts
 from labkit.record.text import counted
 from labkit.workbench import trackers
-from labkit.workbench.wording import duration, number
+from labkit.workbench.wording import duration, number, told_id
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,7 +73,7 @@ def live_line(run: RunDir, progress: Progress, *, quiet: bool) -> Iterator[None]
 def _line(run: RunDir, progress: Progress) -> Text:
     from rich.text import Text
 
-    parts = [f"cell {progress.cell}/{progress.cells} {progress.cell_id}".rstrip()]
+    parts = [f"cell {progress.cell}/{progress.cells} {told_id(progress.cell_id)}".rstrip()]
     bar = read_json(run.progress) or {}
     if bar.get("total"):
         parts.append(f"{bar.get('description') or 'step'} {bar.get('done', 0)}/{bar['total']}")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 
 LONGEST_VALUE = 300  # characters of a parameter or reason
+RANDOM_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){0,3}(-[0-9a-f]{12})?")  # as JupyterLab and nbformat give them
 
 
 def date(text: object) -> str:
@@ -46,12 +48,18 @@ def number(value: object) -> str:
 
 
 def cell_name(number: int, cell_id: object) -> str:
-    """Returns what a cell is called wherever a reader meets it: its place in the notebook, and its id.
+    """Returns what a cell is called wherever a reader meets it: its place in the notebook, and an id that says more.
 
-    >>> cell_name(13, "training-loop"), cell_name(13, None)
-    ('cell 13 (training-loop)', 'cell 13')
+    >>> cell_name(13, "training-loop"), cell_name(13, None), cell_name(13, "3f2a9c1d")
+    ('cell 13 (training-loop)', 'cell 13', 'cell 13')
     """
-    return f"cell {number} ({short(cell_id)})" if isinstance(cell_id, str) and cell_id else f"cell {number}"
+    said = told_id(cell_id)
+    return f"cell {number} ({said})" if said else f"cell {number}"
+
+
+def told_id(cell_id: object) -> str:
+    """Returns a cell's id for a reader; empty where a front end drew it at random, for nobody sees those."""
+    return short(cell_id) if isinstance(cell_id, str) and not RANDOM_ID.fullmatch(cell_id) else ""
 
 
 def short(value: object) -> str:
