@@ -208,7 +208,8 @@ def test_without_ids_equal_cells_are_clean_and_a_typo_that_was_mended_can_be_pro
     assert ended == ("finished", "")
     assert mended == (
         "finished",
-        "a cell `x = l` changed or deleted after it ran; a cell `print(run.promote())` ran in a form that was never saved",
+        "a cell `x = l` changed or deleted after it ran;"
+        " a cell `print(run.promote())` ran in a form that was never saved",
     )
     clean = RunDir(lab / "runs" / name)
     wait_for(lambda: clean.report.exists() and status(clean).is_over)
