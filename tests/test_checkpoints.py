@@ -8,6 +8,7 @@ import logging
 import os
 import pickle
 import random
+import re
 import zipfile
 from pathlib import Path
 
@@ -21,8 +22,9 @@ from records import made
 from torch import nn
 
 from labkit.errors import RunNotFound, RunProblem
-from labkit.kernel import resume
+from labkit.kernel import checkpoint, resume
 from labkit.kernel.checkpoint import Saver, load
+from labkit.kernel.claim import hardware
 from labkit.kernel.logged import Logged
 from labkit.kernel.parts import Copies, load_into, state_of
 from labkit.kernel.randomness import random_state, set_random_state
@@ -445,3 +447,55 @@ def test_a_checkpoint_is_on_the_disk_with_its_name_before_it_counts(run: RunDir,
     important = [step for step in done[:upto] if step in ("sync .partial", "rename .pt", "sync folder")]
     assert important == ["sync .partial", "rename .pt", "sync folder"]
     assert done[upto + 1] == "sync folder"
+
+
+@pytest.fixture
+def threads():
+    before = torch.get_num_threads()
+    yield before
+    torch.set_num_threads(before)
+
+
+def test_a_training_goes_on_with_as_many_threads_as_it_had(run: RunDir, threads: int, caplog):
+    torch.set_num_threads(3)
+    save(Saver(run, LOGGER))
+    torch.set_num_threads(1)
+    state = TrainingState(run, {"RESUME": str(run.path)}, run.path / "x.ipynb", LOGGER)
+    with caplog.at_level("INFO"):
+        state.restore(parts())
+    assert torch.get_num_threads() == 3
+    assert "computes with 3 threads, as before, not with 1" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "then", "now", "said"),
+    [
+        ("cpu", "Old 1", "New 2", "the processor was Old 1, is New 2"),
+        ("isa", "AVX512", "AVX2", "the vector instruction set (ATEN_CPU_CAPABILITY) was AVX512, is AVX2"),
+        ("gpus", ["A100"], ["H100", "L4"], "the GPU was A100, is H100, L4"),
+        ("driver", "550.1", "560.2", "the driver of the GPU was 550.1, is 560.2"),
+        ("mkl_cbwr", "COMPATIBLE", None, "MKL_CBWR was COMPATIBLE, is not set"),
+        ("mkl_cbwr", None, "AVX2", "MKL_CBWR was not set, is AVX2"),
+        ("cpu", None, "New 2", ""),
+        ("gpus", ["A100"], [], ""),
+    ],
+)
+def test_other_hardware_is_a_difference_where_it_is_known_and_in_use(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch, name, then, now, said
+):
+    here = hardware()
+    monkeypatch.setattr(checkpoint, "hardware", lambda: here | {name: then})
+    save(Saver(run, LOGGER))
+    monkeypatch.setattr(resume, "hardware", lambda: here | {name: now})
+    content = load(checkpoints.every(run)[0].path)
+    assert resume._differences(content, {}, parts()) == [said] * bool(said)
+    if said:
+        with pytest.raises(RunProblem, match=re.escape(said)):
+            resume.of_parameter(str(run.path), run.path / "x.ipynb", parts())
+
+
+def test_a_checkpoint_of_an_earlier_labkit_knows_no_hardware(run: RunDir):
+    save(Saver(run, LOGGER))
+    content = load(checkpoints.every(run)[0].path)
+    del content["hardware"]
+    assert resume._differences(content, {}, parts()) == []

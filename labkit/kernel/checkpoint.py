@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from labkit.errors import RunProblem
+from labkit.kernel.claim import hardware
 from labkit.kernel.parts import Copies, state_of
 from labkit.kernel.randomness import random_state
 from labkit.record import checkpoints
@@ -87,6 +88,7 @@ class Saver:
             "state": self._copies.of(state, "state"),
             "random": random_state(),
             "others": list(others),
+            "hardware": hardware(),
         }
         facts = {
             "format": FORMAT,

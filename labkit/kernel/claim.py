@@ -148,6 +148,7 @@ class Watch:
         """Takes the state that PyTorch's generator has for the right one: a checkpoint brought it."""
         if self._begun is not None:
             self._generator = sys.modules["torch"].initial_seed()
+            self.look()  # with the threads that the checkpoint brought
 
     def look(self) -> None:
         """Notices what holds now; writes it where that is news."""

@@ -12,12 +12,21 @@ import torch
 
 from labkit.errors import BadInput, RunProblem
 from labkit.kernel import checkpoint, ranks
+from labkit.kernel.claim import hardware
 from labkit.kernel.parts import load_into, unwrapped
 from labkit.kernel.randomness import set_random_state
 from labkit.record import checkpoints
 from labkit.record.checkpoints import Saved
 from labkit.record.files import read_json
 from labkit.record.rundir import RunDir
+
+HARDWARE = {  # what the bits depend on, in the words of a message
+    "cpu": "the processor",
+    "isa": "the vector instruction set (ATEN_CPU_CAPABILITY)",
+    "gpus": "the GPU",
+    "driver": "the driver of the GPU",
+    "mkl_cbwr": "MKL_CBWR",
+}
 
 
 @dataclass(frozen=True)
@@ -149,6 +158,7 @@ def _put_back(
         The notebook's own values, and the differences that were accepted.
     """
     content = checkpoint.load(path)
+    _set_threads(content)
     found = _differences(content, facts, parts)
     if found and not is_forced:
         listed = "\n".join(f"- {line}" for line in found)
@@ -164,6 +174,26 @@ def _put_back(
     return dict(content.get("state") or {}), found
 
 
+def _set_threads(content: Mapping[str, Any]) -> None:
+    """Computes with as many threads as when the checkpoint was saved: sums over several depend on how they are cut."""
+    threads = (content.get("hardware") or {}).get("threads")
+    if isinstance(threads, int) and 0 < threads != torch.get_num_threads():
+        torch.set_num_threads(threads)
+
+
+def _other_hardware(content: Mapping[str, Any]) -> list[str]:
+    """Returns what of the machine the bits depend on and is not what it was, as far as it is known and in use."""
+    then, now = content.get("hardware") or {}, hardware()
+    found = [name for name in HARDWARE if then.get(name) and now[name] and then[name] != now[name]]
+    if "mkl_cbwr" in then and then["mkl_cbwr"] != now["mkl_cbwr"]:
+        found.append("mkl_cbwr")
+    return [f"{HARDWARE[name]} was {_listed(then[name])}, is {_listed(now[name])}" for name in found]
+
+
+def _listed(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else "not set" if value is None else str(value)
+
+
 def _differences(content: Mapping[str, Any], facts: Mapping[str, Any], parts: Mapping[str, Any]) -> list[str]:
     saved = content["parts"]
     found = [f"{name} is not in the checkpoint" for name in parts if name not in saved]
@@ -173,6 +203,7 @@ def _differences(content: Mapping[str, Any], facts: Mapping[str, Any], parts: Ma
         found.append(f"there were {then} processes, are {now}" if then > 1 else f"there was 1 process, are {now}")
     if facts.get("torch", torch.__version__) != torch.__version__:
         found.append(f"PyTorch was {facts['torch']}, is {torch.__version__}")
+    found += _other_hardware(content)
     for name, part in parts.items():
         ask = getattr(unwrapped(part), "differences", None)
         if name in saved and callable(ask):

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from labkit.errors import RunProblem
 from labkit.kernel import ranks, resume
 from labkit.kernel.checkpoint import Saver, own_state
@@ -73,7 +75,7 @@ class TrainingState:
         self._prepare()
         # Again at the end; but a run that is killed has none, and who resumes it wants to know what changed.
         provenance.record_modules(self._run.source, lab.root(self._notebook.parent))
-        restored, foreign = Restored(), None
+        restored, foreign, threads = Restored(), None, torch.get_num_threads()
         number = int(self._run.attempt.name)
         if number > 1:
             restored = resume.of_attempt(self._run, self._parts, self._logger)
@@ -83,6 +85,8 @@ class TrainingState:
             loaded = resume.weights(self._weights_meant(str(wanted)), self._notebook, self._parts, folder_of(self._run))
             self._logger.info("the weights are those of %s", loaded.path)
             restored = Restored(facts=restored.facts | loaded.facts, path=loaded.path)
+        if torch.get_num_threads() != threads:
+            self._logger.info("computes with %d threads, as before, not with %d", torch.get_num_threads(), threads)
         if restored.facts:
             write_json(self._run.restored, restored.facts)
         return restored, foreign
