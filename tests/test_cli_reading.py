@@ -88,6 +88,13 @@ def test_a_list_shows_each_run_once_and_the_newest_last(runs: Path):
     assert [row["id"] for row in json.loads(shown("list", "-n", "1", "--json"))] == [made_runs[1].id]
 
 
+def test_a_run_that_was_given_much_takes_no_more_room_in_a_list_than_others(runs: Path):
+    made(runs, given={"N": 1, "NOTE": "words " * 40, "RATE": 0.5} | {f"P{number}": number for number in range(9)})
+    line = shown("list").splitlines()[-1]
+    assert "N=1  NOTE=words" in line and line.endswith(" more") and len(line) < 160
+    assert '"P8": 8' in shown("list", "--json")
+
+
 def test_a_lab_without_runs_says_so(lab: Path):
     assert "no runs in" in shown("list")
     assert json.loads(shown("list", "--json")) == []

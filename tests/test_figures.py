@@ -13,6 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from matplotlib.figure import Figure
 from PIL import Image
 from records import quick
 
@@ -250,6 +251,12 @@ def test_learning_curves_come_from_the_runs_own_metrics(tmp_path):
     assert same_bits(table["val_loss"], [math.nan, math.nan, 0.1 + 0.2, 0.5])
     with pytest.raises(RunProblem, match="nothing finite"):
         picture(pd.DataFrame({"step": [1], "loss": [math.nan]}), figures.learning_curves)
+
+
+def test_the_epoch_is_no_curve():
+    found = Figure()
+    figures.learning_curves(pd.DataFrame({"step": [1, 2], "epoch": [1, 2], "accuracy": [0.5, 0.75]}), found)
+    assert [line.get_label() for ax in found.axes for line in ax.lines] == ["accuracy"]
 
 
 def test_pictures_that_are_no_pictures_are_refused():

@@ -56,12 +56,15 @@ def learning_data(metrics: Path | str) -> pd.DataFrame:
 def learning_curves(data: pd.DataFrame, figure: Figure) -> None:
     """Draws what was measured over the steps: losses on the left, all else (accuracies) on the right.
 
+    The epoch, which is logged beside the metrics to say where they belong, is none of them.
+
     Args:
         data: Columns `step` and one a metric, NaN where it was not measured. A metric with a value for most
             steps is drawn pale, with its running mean over a fiftieth of them.
         figure: To draw on.
     """
-    metrics = [name for name in data.columns if name != "step" and np.isfinite(data[name].astype(float)).any()]
+    measured = [name for name in data.columns if name not in ("step", "epoch")]
+    metrics = [name for name in measured if np.isfinite(data[name].astype(float)).any()]
     losses = [name for name in metrics if "loss" in name]
     panels = {"loss": losses, "share": [name for name in metrics if name not in losses]}
     drawn = {label: names for label, names in panels.items() if names}

@@ -22,8 +22,8 @@ from papermill.translators import PythonTranslator, papermill_translators
 
 from labkit.launch.provisioner import RunProvisioner
 from labkit.record.files import write_atomic
-from labkit.record.text import painted
 from labkit.workbench import literals
+from labkit.workbench.streamed import joined
 from labkit.workbench.wording import cell_name
 
 SCHEME = "labkit-run:"
@@ -204,21 +204,6 @@ class RunClient(PapermillNotebookClient):
             }
         text = " ".join(f"{error.ename}: {error.evalue}".split())
         return {"status": "failed", "reason": f"{name} raised {text:.300}", "error": facts}
-
-
-def joined(outputs: list[Any]) -> list[Any]:
-    """Returns a cell's outputs with neighbouring pieces of one stream as one, in the order in which they came."""
-    found: list[Any] = []
-    for output in outputs:
-        last = found[-1] if found else None
-        if last is not None and output.output_type == "stream" == last.output_type and output.name == last.name:
-            last["text"] += output.text
-        else:
-            found.append(output)
-    for output in found:
-        if output.output_type == "stream":
-            output["text"] = painted(output.text)
-    return found
 
 
 class Parameters(PythonTranslator):
