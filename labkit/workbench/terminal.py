@@ -44,6 +44,7 @@ COLOURS = {
     "unknown": "magenta",
 }
 COLUMNS = ("notebook", "id", "status", "started", "took", "metrics", "verdicts", "given")
+GIVEN_COLUMNS = 48  # of the parameters that were given; `labkit show` has them all
 DROPPED_FIRST = ("given", "took", "started", "verdicts", "metrics")
 
 
@@ -267,10 +268,22 @@ def _titles() -> tuple[str, ...]:
     return tuple(f"started ({time.strftime('%Z')})" if name == "started" else name for name in COLUMNS)
 
 
+def _given(given: dict[str, Any]) -> str:
+    """Returns what a run was given, as much of it as a column takes; a file gives all there is."""
+    shown: list[str] = []
+    for name, value in given.items():
+        text = f"{name}={value}"
+        text = text if len(text) <= GIVEN_COLUMNS // 2 else f"{text[: GIVEN_COLUMNS // 2 - 1]}…"
+        if shown and len("  ".join([*shown, text])) > GIVEN_COLUMNS:
+            break
+        shown.append(text)
+    more = len(given) - len(shown)
+    return "  ".join(shown + ([f"and {more} more"] if more else []))
+
+
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     """Returns one run as the texts of COLUMNS."""
     labels = f" ({', '.join(map(str, row['labels']))})" if row["labels"] else ""
-    given = "  ".join(f"{name}={value}" for name, value in row["given"].items())
     texts = (
         row["notebook"],
         row["id"][-6:],
@@ -279,7 +292,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         duration(row["duration_s"]),
         main_metrics(row["metrics"], 2),
         row["verdicts"],
-        given,
+        _given(row["given"]),
     )
     return tuple(printable(text) for text in texts)
 
