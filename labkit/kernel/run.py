@@ -366,6 +366,7 @@ class Run:
 
         Every item is also a step boundary, at which a stop request is acted on.
         """
+        from labkit.kernel import livebar
         from labkit.kernel.progress import length, progress
 
         if not ranks.is_main():
@@ -374,7 +375,7 @@ class Run:
             _Boundaries(iterable),
             description,
             total=length(iterable) if total is None else total,
-            write_live=_write_live,
+            write_live=livebar.writer(),
             write_final=self._write_final,
             on_update=self._write_progress,
         )
@@ -530,14 +531,3 @@ class _Boundaries:
         for item in self._iterable:
             signals.check()
             yield item
-
-
-def _write_live(text: str) -> None:
-    """Writes to the notebook only; a bar's many states are no part of the log."""
-    stream = sys.stderr
-    show = getattr(stream, "show", None)
-    if capture.current is not None and show is not None:
-        show(text)
-    elif cells.shell() is not None or stream.isatty():
-        stream.write(text)
-        stream.flush()
