@@ -373,3 +373,18 @@ def test_a_run_whose_directory_was_deleted_stops_nobody_from_starting_the_next(l
     shutil.rmtree(lab / "runs")
     hand.run("cell-2")
     assert status(runs(lab)[0]).state == "running"
+
+
+def test_a_bar_stands_once_among_the_lines_that_are_logged_meanwhile(lab: Path) -> None:
+    loop = "for i in run.progress(range(3), 'epoch'):\n    run.logger.info('epoch %d', i)\n    time.sleep(0.6)"
+    with working(lab, "import time\nimport labkit\nrun = labkit.start()", loop) as person:
+        person.run("cell-1")
+        sent: list[dict[str, Any]] = []
+        person.client.execute_interactive(loop, output_hook=sent.append, timeout=60)
+    shown = [message for message in sent if message["header"]["msg_type"] != "stream"]
+    first, *others = [message for message in shown if "text/plain" in message["content"].get("data", {})]
+    assert first["header"]["msg_type"] == "display_data" and len(others) >= 2
+    assert {message["header"]["msg_type"] for message in others} == {"update_display_data"}
+    assert "3/3" in others[-1]["content"]["data"]["text/plain"]
+    assert not any("epoch:" in message["content"].get("text", "") for message in sent)
+    assert "epoch: 3 of 3" in runs(lab)[0].log.read_text()
