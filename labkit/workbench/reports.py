@@ -226,11 +226,11 @@ def _execute(source: notebook.Notebook, runs: Path, wanted: Wanted, say: Callabl
             ended = execute.execute(prepared, progress)
     if progress.stopping:
         raise SystemExit(130 if progress.stopping == "SIGINT" else 143)
+    try:
+        write_of_run(prepared.directory)  # as `labkit run` does: a run leads to its report
+    except FolderProblem as error:
+        say(f"labkit: {error}")
     if ended.state != "finished":
-        try:
-            write_of_run(prepared.directory)
-        except FolderProblem as error:
-            say(f"labkit: {error}")
         say(f"{source.path.name}: {ended.state}: {ended.reason}; see {prepared.directory.path}")
 
 
