@@ -16,6 +16,7 @@ from labkit.kernel.explored import deviations, failed, of_this_run
 from labkit.kernel.journal import Journal
 from labkit.kernel.saved import Saved, parameter_names, read_saved
 from labkit.launch import signals
+from labkit.launch.verdict import NOT_COUNTED
 from labkit.record import lab, provenance, version
 from labkit.record.files import dumps, is_deep, iso, plain_json, write_json
 from labkit.record.find import whereabouts
@@ -26,6 +27,40 @@ from labkit.record.status import HEARTBEAT_S, exit_record
 from labkit.record.summary import summarise
 
 SOURCE_S = 10.0  # for git and the list of packages, when a run closes early
+
+
+class Log:
+    """The log of a run by hand. A disk that refuses it stops nothing; what did not get there is counted.
+
+    Attributes:
+        lost: Bytes that the disk did not take.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fd = -1
+        self.lost = 0
+
+    def write(self, text: str) -> None:
+        """Appends text."""
+        data = text.encode("utf-8", "backslashreplace")
+        while data:
+            try:
+                if self._fd < 0:
+                    self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+                data = data[os.write(self._fd, data) :]
+            except OSError:
+                self.lost += len(data)
+                return
+
+    def close(self) -> None:
+        """Closes the file; what is written later is lost."""
+        fd, self._fd = self._fd, -1
+        try:
+            if fd >= 0:
+                os.close(fd)
+        except OSError:
+            pass
 
 
 class ByHand:
@@ -46,12 +81,12 @@ class ByHand:
         self._began = time.time()
         runs = lab.runs_folder(self.notebook.parent)
         manifest = self._manifest() | whereabouts(self._lab, runs)
-        self.directory = create(runs / SCRATCH, self.notebook.stem, manifest)
         process = Process.of(os.getpid()).facts()
         facts = {"process": process, "started": iso(self._began), "started_s": self._began}
-        write_json(self.directory.process, facts)
+        files: dict[str, bytes | str] = {"attempts/1/process.json": dumps(facts, pretty=True) + b"\n"}
+        self.directory = create(runs / SCRATCH, self.notebook.stem, manifest, files)
         self.journal = Journal(self.directory.journal, self.at_start)
-        self.log = self.directory.log.open("a", encoding="utf-8", buffering=1)
+        self.log = Log(self.directory.log)
         self._ended = threading.Event()
         source = (self.directory, self.notebook.parent)
         self._source = threading.Thread(target=provenance.record_source, args=source, name="labkit-source", daemon=True)
@@ -94,12 +129,18 @@ class ByHand:
             self.notebook = cells.notebook_path()  # it was renamed meanwhile
         return read_saved(self.notebook)
 
-    def close(self) -> None:
-        """Records what the run came to, and last of all how it ended: one that is cut off here has not finished."""
+    def close(self, is_counted: bool = True) -> None:
+        """Records what the run came to, and last of all how it ended: one that is cut off here has not finished.
+
+        Args:
+            is_counted: What was lost stands in the record.
+        """
         self._ended.set()
         self.journal.close()
         explored, failed_cells = self._judged()
         state, reason = self._how_it_ended(failed_cells)
+        if state == "finished" and not is_counted:
+            reason = NOT_COUNTED
         self._source.join(SOURCE_S)  # it writes into the manifest too
         self._label(explored)
         try:
@@ -176,9 +217,11 @@ def _is_plain(value: Any) -> bool:
         return False
 
 
-def record(path: Path, value: dict[str, Any]) -> None:
-    """Writes a record, or says that it could not be written."""
+def record(path: Path, value: dict[str, Any]) -> bool:
+    """Writes a record, or says that it could not be written; tells whether it was."""
     try:
         write_json(path, value)
     except OSError as error:
         print(f"labkit: {path} could not be written: {error}", file=sys.stderr)
+        return False
+    return True

@@ -50,8 +50,9 @@ class Saver:
             raise RunProblem(
                 f"{run.checkpoints} must be a folder of the run, no link; put the folder of runs elsewhere"
             )
-        run.checkpoints.mkdir(exist_ok=True)
-        checkpoints.remove_unfinished(run)
+        with suppress(OSError):  # each checkpoint tries again
+            run.checkpoints.mkdir(exist_ok=True)
+            checkpoints.remove_unfinished(run)
         self._number = checkpoints.next_number(run)
 
     @property
@@ -128,13 +129,18 @@ class Saver:
             write_atomic(name.with_suffix(".yaml"), recipe, durable=False)
             facts["seconds"] = round(time.perf_counter() - began, 3)
             write_json(name.with_suffix(".json"), facts)  # and makes its own name durable
-            self.saved += 1
-            self._tidy(keep)
         except Exception as error:  # a full disk stops no training; torch raises RuntimeError for it
             self.lost += 1
             self._logger.error("checkpoint %s was not saved: %s", name.name, _in_words(error, name.parent))
             with suppress(OSError):
-                beside.unlink()
+                beside.unlink(missing_ok=True)
+                checkpoints.remove_files(name.with_suffix(".pt"))  # what there is of it takes room, and never counts
+            return
+        self.saved += 1
+        try:
+            self._tidy(keep)
+        except Exception as error:  # more are kept than asked for
+            self._logger.error("earlier checkpoints were not removed: %s", error)
 
     def _tidy(self, keep: int) -> None:
         """Deletes what need not be kept, and lets the links lead to the last and the best."""
@@ -203,8 +209,9 @@ def _link(link: Path, saved: Saved) -> None:
         beside.unlink(missing_ok=True)
         os.symlink(saved.path.name, beside)
         os.replace(beside, link)
-    except OSError:
-        pass  # a convenience; some file systems have no links
+    except OSError:  # a convenience; some file systems have no links
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
 
 
 def load(path: Path) -> dict[str, Any]:

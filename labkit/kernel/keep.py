@@ -21,27 +21,30 @@ def check_name(name: str) -> None:
         raise RunProblem(f"a figure cannot be called {name!r:.80}: use some letters, digits and hyphens")
 
 
-def keep_table(folder: Path, name: str, data: Any) -> Any:
-    """Saves data, and returns it as read back."""
-    from labkit.kernel.rawdata import load_data, save_data
+def keep_table(folder: Path | None, name: str, data: Any) -> Any:
+    """Saves data, and returns it as read back; without a folder it is as if it had been."""
+    from labkit.kernel.rawdata import as_read_back, load_data, save_data
 
+    if folder is None:
+        return as_read_back(data)
     folder.mkdir(exist_ok=True)
     return load_data(save_data(folder / name, data))
 
 
 def keep_figure(
-    folder: Path,
+    folder: Path | None,
     name: str,
     data: Any,
     draw: Callable[[Any, Figure], object],
     size: tuple[float, float] | None,
     mark: str,
 ) -> bytes:
-    """Saves data and the picture drawn from it, and returns the picture."""
+    """Saves data and the picture drawn from it, where there is a folder, and returns the picture."""
     from labkit.kernel.style import SIZE, picture
 
     png = picture(keep_table(folder, name, data), draw, size or SIZE, mark)
-    write_atomic(folder / f"{name}.png", png)
+    if folder is not None:
+        write_atomic(folder / f"{name}.png", png)
     return png
 
 

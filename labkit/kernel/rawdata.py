@@ -13,7 +13,7 @@ import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -41,9 +41,29 @@ def save_data(stem: Path, data: Any) -> Path:
     Raises:
         RunProblem: Something cannot be written without loss: Python objects, dates, missing text.
     """
+    stem = Path(stem)
+    is_table, content = _content(data)
+    table, arrays = (stem.with_name(stem.name + ending) for ending in (".csv", ".npz"))
+    path, other = (table, arrays) if is_table else (arrays, table)
+    write_atomic(path, content)
+    other.unlink(missing_ok=True)  # of an earlier figure by this name
+    return path
+
+
+def as_read_back(data: Any) -> pd.DataFrame | Arrays:
+    """Returns `data` as `load_data` returns what `save_data` wrote, without a file.
+
+    Raises:
+        RunProblem: As `save_data`.
+    """
+    is_table, content = _content(data)
+    return _read_csv(content.decode("utf-8")) if is_table else _read_npz(io.BytesIO(content))
+
+
+def _content(data: Any) -> tuple[bool, bytes]:
+    """Returns whether data is a table, and what its file contains."""
     import pandas as pd
 
-    stem = Path(stem)
     if isinstance(data, pd.DataFrame):
         columns = _columns(data)
     elif isinstance(data, Mapping) and data:
@@ -51,11 +71,7 @@ def save_data(stem: Path, data: Any) -> Path:
     else:
         raise RunProblem(f"a figure's data is a DataFrame or a mapping from names to arrays, not {_kind(data)}")
     is_table = isinstance(data, pd.DataFrame) or _is_table(columns)
-    table, arrays = (stem.with_name(stem.name + ending) for ending in (".csv", ".npz"))
-    path, other = (table, arrays) if is_table else (arrays, table)
-    write_atomic(path, _csv_bytes(columns) if is_table else _npz_bytes(columns))
-    other.unlink(missing_ok=True)  # of an earlier figure by this name
-    return path
+    return is_table, _csv_bytes(columns) if is_table else _npz_bytes(columns)
 
 
 def load_data(path: Path) -> pd.DataFrame | Arrays:
@@ -68,13 +84,18 @@ def load_data(path: Path) -> pd.DataFrame | Arrays:
     path = Path(path)
     try:
         if path.suffix == ".npz":
-            with path.open("rb") as file, zipfile.ZipFile(file) as archive:
-                return {entry.removesuffix(".npy"): _read_array(archive, entry) for entry in archive.namelist()}
+            with path.open("rb") as file:
+                return _read_npz(file)
         if path.suffix == ".csv":
             return _read_csv(path.read_bytes().decode("utf-8"))
     except (ValueError, csv.Error, zipfile.BadZipFile, EOFError) as problem:
         raise RunProblem(f"{path} is damaged: {problem}") from problem
     raise RunProblem(f"{path} is no raw data of a figure: its name ends in neither .csv nor .npz")
+
+
+def _read_npz(file: IO[bytes]) -> Arrays:
+    with zipfile.ZipFile(file) as archive:
+        return {entry.removesuffix(".npy"): _read_array(archive, entry) for entry in archive.namelist()}
 
 
 def _read_array(archive: zipfile.ZipFile, entry: str) -> np.ndarray:

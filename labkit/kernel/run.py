@@ -346,15 +346,14 @@ class Run:
         self._refuse_when_closed("run.table")
         return self._kept(name, lambda folder: keep.keep_table(folder, name, data))
 
-    def _kept(self, name: str, keep_in: Callable[[Path], Any]) -> Any:
+    def _kept(self, name: str, keep_in: Callable[[Path | None], Any]) -> Any:
         keep.check_name(name)
         try:
             return keep_in(self.directory.figures)
         except OSError as error:  # a full disk stops no notebook
             self._figures_lost += 1
             self.logger.error("figure %s was not saved: %s", name, error.strerror or error, stacklevel=3)
-            with tempfile.TemporaryDirectory() as elsewhere:
-                return keep_in(Path(elsewhere))
+            return keep_in(None)
 
     def _labels(self) -> list[str]:
         """Returns the labels that the run has by now."""
@@ -487,11 +486,15 @@ class Run:
         counts = {"metrics": self._logged.counts, "figures": {"lost": self._figures_lost}} | self._lost()
         if self._lent is not None:
             return self._lent.give_back(counts | ({"claim": claim.facts()} if claim is not None else {}))
-        record(self.directory.kernel, counts)
+        if self._by_hand is not None:
+            counts["log"] = {"lost": self._by_hand.log.lost}
+        elif self._nowhere is None:
+            channel.counts.update(counts)
+        is_counted = record(self.directory.kernel, counts)
         if self._nowhere is not None:
             self._nowhere.cleanup()
         if self._by_hand is not None:  # else what surrounds the kernel does the rest
-            self._by_hand.close()
+            self._by_hand.close(is_counted)
 
     def _refuse_late(self, step: int, values: dict[str, Any]) -> bool:
         if "log" not in self._refused:

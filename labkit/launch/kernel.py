@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from labkit.launch import capture, signals
+from labkit.launch import capture, channel, signals
 from labkit.launch.channel import LOG, RECORD_RETRY_S
 from labkit.record import lab, provenance
 from labkit.record.files import read_json, write_json
@@ -74,7 +74,7 @@ def _application() -> Any:
 def record_end(run: RunDir, lab_root: Path) -> None:
     """Records what only this process knows: the lab's modules that it imported, and what the log and the view lost."""
     provenance.record_modules(run.source, lab_root)
-    counts = capture.current.counts() if capture.current is not None else {}
+    counts = channel.counts | (capture.current.counts() if capture.current is not None else {})
     end = time.monotonic() + RECORD_RETRY_S
     while True:
         try:

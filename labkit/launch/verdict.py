@@ -6,6 +6,7 @@ import signal
 from dataclasses import dataclass
 from typing import Any
 
+NOT_COUNTED = "what its kernel lost could not be recorded: kernel.json is missing (was the disk full?)"
 NEAR = 0.7  # of the memory limit: a process killed there was probably killed for it
 
 
@@ -52,8 +53,7 @@ def verdict(end: End) -> tuple[str, str]:
         return "failed", f"all cells ran, but while it closed, {late}"
     if end.outcome.get("status") == "finished":
         # A run that may have lost something must not pass for whole.
-        missing = "what its kernel lost could not be recorded: kernel.json is missing (was the disk full?)"
-        return "finished", "" if end.counted else missing
+        return "finished", "" if end.counted else NOT_COUNTED
     if end.stop == "timeout":
         late = f", and no step boundary came within {end.grace_s:g} s of it" if end.overdue else ""
         return "timeout", f"the time limit of {end.timeout_s:g} s was over{late}"

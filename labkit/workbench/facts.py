@@ -239,6 +239,8 @@ def _lost_bands(written: dict[str, Any], torn: int) -> list[Band]:
         ("log", "printed byte"),
         ("figures", "figure"),
         ("statements", "statement"),
+        ("checkpoints", "checkpoint"),
+        ("notebook", "saved notebook"),
     ):
         for kind, happened in (("refused", "not accepted"), ("lost", "lost")):
             count = _dict(written.get(part)).get(kind)

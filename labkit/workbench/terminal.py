@@ -106,6 +106,8 @@ def print_end(run: RunDir, ended: Status) -> None:
     numbers = main_metrics({name: entry.get("last") for name, entry in _entries(_summary(run)).items()})
     if numbers:
         console.print(numbers, markup=False)
+    if lost := _lost(read_json(run.kernel)):
+        console.print(f"data are incomplete: {lost}", markup=False)
     for line in [*verdict_lines(run), *map(printable, trackers.told(trackers.outcomes(run)))]:
         console.print(line, markup=False)
     if ended.state == "failed":
@@ -342,14 +344,6 @@ def _described(found: dict[str, Any]) -> dict[str, str]:
     git = found.get("git") or {}
     claim = claims.read(found["claim"])
     started = local_time(found.get("created"))
-    counts = found.get("counts") or {}
-    lost = [
-        f"{kind} {what}: {entry[what]}"
-        for kind, entry in counts.items()
-        if isinstance(entry, dict)
-        for what in ("refused", "lost")
-        if entry.get(what)
-    ]
     return {
         "reason": found["reason"],
         "problem": found["problem"],
@@ -362,11 +356,22 @@ def _described(found: dict[str, Any]) -> dict[str, str]:
         "parameters": "  ".join(marked.values()),
         "commit": _commit(git),
         "claim": str(claim or ""),
-        "lost": ", ".join(lost),
+        "lost": _lost(found.get("counts")),
         "trackers": ", ".join(trackers.told(found.get("trackers") or {})),
         "left behind": ", ".join(found["left"]),
         "path": found["path"],
     }
+
+
+def _lost(counts: dict[str, Any] | None) -> str:
+    """Returns what a kernel's counts say of what it refused and lost; empty where that is nothing."""
+    return ", ".join(
+        f"{kind} {what}: {entry[what]}"
+        for kind, entry in (counts or {}).items()
+        if isinstance(entry, dict)
+        for what in ("refused", "lost")
+        if entry.get(what)
+    )
 
 
 def _commit(git: dict[str, Any]) -> str:
