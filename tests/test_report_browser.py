@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pages
+import pandas as pd
 import pytest
 from pages import code, make_run, notebook, prose, shown, stream
 
@@ -284,3 +285,34 @@ def test_the_list_of_reports_cuts_no_title_and_no_number(browser: Any, tmp_path:
     lines = """(() => { const range = document.createRange(); range.selectNodeContents(document.querySelector('td.date'));
                         return new Set([...range.getClientRects()].map(line => line.top)).size; })()"""
     assert visit.ask(lines) <= 2
+
+
+VERDICTS = [
+    {"text": "the accuracy on the test set exceeds ninety percent", "condition": "test_accuracy > 0.9", "verdict": "not held", "value": 0.7},
+    {"text": "learns fast", "condition": "val_accuracy > 0.9 by epoch 2", "verdict": "not held", "value": 0.6667},
+]  # fmt: skip
+
+
+def test_a_table_of_verdicts_fits_a_telephone(browser: Any, tmp_path: Path) -> None:
+    rows = [{**one, "reason": "", "late": False, "evidence": {}} for one in VERDICTS]
+    table = pd.DataFrame(VERDICTS).assign(reason="").to_html()
+    content = notebook(prose("# Digits\n\n## Conclusion\n\nNo."), code("run.verdicts()", shown(text_html=table)))
+    page = write_report(make_run(tmp_path, content, manifest={"verdicts": rows}), tmp_path / "a.html")
+    visit = Visit(browser, page, width=390)
+    assert visit.ask(f"{CUT}('.html, .verdicts td')") == []
+    narrow = "[...document.querySelectorAll('.verdicts td')].filter(cell => cell.clientWidth < 60).length"
+    assert visit.ask(narrow) == 0
+
+
+@pytest.mark.parametrize("width", [700, 1280])
+def test_no_word_in_the_headings_of_the_list_is_broken(browser: Any, tmp_path: Path, width: int) -> None:
+    rows = [{**one, "reason": "", "late": False, "evidence": {}} for one in VERDICTS]
+    run = make_run(tmp_path, notebook(prose("# Digits")), metrics=LONG_METRICS, manifest={"verdicts": rows})
+    write_report(run, tmp_path / "a.html")
+    write_index(tmp_path)
+    visit = Visit(browser, tmp_path / "index.html", width=width)
+    headings = """[...document.querySelectorAll('thead th')].filter(cell => {
+        const range = document.createRange(); range.selectNodeContents(cell);
+        return new Set([...range.getClientRects()].map(line => line.top)).size > cell.textContent.split(' ').length;
+    }).map(cell => cell.textContent)"""
+    assert visit.ask(headings) == []
