@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter, OrderedDict
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,15 @@ def load_into(part: Any, state: Any, name: str) -> None:
             part.load_state_dict(state)
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunProblem(f"{name}: the saved state does not fit this {type(part).__name__}: {error}") from error
+
+
+def changes_of_weights(parts: Mapping[str, Any]) -> int | None:
+    """Returns a number that grows with each change of the modules' parameters; None where that is not known."""
+    modules = [part for part in parts.values() if isinstance(part, nn.Module)]
+    weights = [weight for module in modules for weight in module.parameters()]
+    if not weights or any(weight.is_inference() for weight in weights):
+        return None
+    return sum(weight._version for weight in weights)
 
 
 def unwrapped(part: Any) -> Any:

@@ -216,6 +216,8 @@ class Run:
         """
         if not self._write(step, metrics):
             self._say_refused(step, metrics)
+        if self._training is not None:
+            self._training.habits.logs()
         signals.check()
 
     def _say_refused(self, step: Any, metrics: dict[str, Any]) -> None:

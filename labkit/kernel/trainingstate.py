@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,9 @@ import torch
 from labkit.errors import RunProblem
 from labkit.kernel import ranks, resume
 from labkit.kernel.checkpoint import Saver, own_state
+from labkit.kernel.habits import Habits
+from labkit.kernel.parts import changes_of_weights
+from labkit.kernel.position import Position, Walk
 from labkit.kernel.resume import Restored
 from labkit.record import lab, provenance
 from labkit.record.checkpoints import Saved
@@ -30,12 +33,15 @@ class TrainingState:
     """The parts of a training, and their checkpoints.
 
     Attributes:
+        habits: Hears of what the loop does after a checkpoint.
         saver: Writes the checkpoints; None before the first was asked for.
     """
 
     def __init__(self, run: RunDir, parameters: dict[str, Any], notebook: Path, logger: logging.Logger) -> None:
         self._run, self._parameters, self._notebook, self._logger = run, parameters, notebook, logger
         self._parts: dict[str, Any] = {}
+        self._positions: list[tuple[Sized, Position]] = []  # where the walks through the batches stand
+        self.habits = Habits(logger)
         self._is_restored = False
         self._due = 0.0
         self._boundary = ranks.Boundary()
@@ -54,7 +60,8 @@ class TrainingState:
                 "run.restore was called before: call it once in a run, with everything that changes, and keep the "
                 "place in an outer loop in `state`; by hand, labkit.start() opens a new run"
             )
-        self._parts = {name: part for name, part in parts.items() if part is not None}
+        self._parts = {}
+        self._take(parts)
         self._is_restored = True
         for part in self._parts.values():
             getattr(part, "fingerprint", None)  # of its data, reckoned now and not in the first checkpoint
@@ -70,6 +77,22 @@ class TrainingState:
             raise
         ranks.from_main(restored)
         return restored, foreign
+
+    def _take(self, parts: Mapping[str, Any]) -> None:
+        """Makes these parts of the training."""
+        self._parts |= {name: part for name, part in parts.items() if part is not None}
+        found = ((part, getattr(part, "position", None)) for part in self._parts.values())
+        self._positions = [(part, position) for part, position in found if isinstance(position, Position)]
+        for _, position in self._positions:
+            position.habits, position.trained = self.habits, self._changes
+
+    def _under_way(self) -> list[Walk[Any]]:
+        """Returns the walks that have batches left."""
+        walks = ((position.walk, len(part)) for part, position in self._positions)
+        return [walk for walk, batches in walks if walk is not None and walk.batch < batches]
+
+    def _changes(self) -> int | None:
+        return changes_of_weights(self._parts)
 
     def _restore(self) -> tuple[Restored, Saved | None]:
         self._prepare()
@@ -104,7 +127,14 @@ class TrainingState:
         return self.saver
 
     def is_due(self, every_s: float | None) -> bool:
-        """Marks a step boundary; tells whether it is time to save. Of several processes, all get the same answer."""
+        """Marks a step boundary; tells whether it is time to save. Of several processes, all get the same answer.
+
+        Raises:
+            RunProblem: The batches are walked through in a way that no checkpoint can hold.
+        """
+        for _, position in self._positions:
+            position.mark()
+        self.habits.saves(self._under_way())
         return self._boundary.reached(lambda: every_s is not None and self._is_time(every_s)) or every_s is None
 
     def _is_time(self, every_s: float) -> bool:
@@ -130,7 +160,7 @@ class TrainingState:
         Raises:
             RunProblem: There is nothing to save, or something that cannot be saved.
         """
-        self._parts |= {name: part for name, part in parts.items() if part is not None}
+        self._take(parts)
         if not self._parts:
             raise RunProblem("run.checkpoint: nothing to save; give model=model, optimizer=optimizer, …")
         if isinstance(keep, bool) or not isinstance(keep, int) or keep < 1:
