@@ -14,7 +14,7 @@ from tiny import ROOT, plain_environment
 
 PACKAGE = ROOT / "labkit"
 AROUND_THE_KERNEL = {"papermill", "nbconvert", "nbdime", "nbformat", "nbclient"}
-OFFERED = {"orjson"}  # what the record may have beside the standard library
+OFFERED = {"blake3", "orjson"}  # what the record may have beside the standard library
 
 
 def modules(*folders: str) -> list[str]:

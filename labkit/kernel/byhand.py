@@ -15,7 +15,7 @@ from labkit.kernel import cells
 from labkit.kernel.explored import deviations, failed, of_this_run
 from labkit.kernel.journal import Journal
 from labkit.kernel.saved import Saved, parameter_names, read_saved
-from labkit.launch import signals
+from labkit.launch import inputs, signals
 from labkit.launch.verdict import NOT_COUNTED
 from labkit.record import lab, provenance, version
 from labkit.record.files import dumps, is_deep, iso, plain_json, write_json
@@ -87,6 +87,8 @@ class ByHand:
         self.directory = create(runs / SCRATCH, self.notebook.stem, manifest, files)
         self.journal = Journal(self.directory.journal, self.at_start)
         self.log = Log(self.directory.log)
+        inputs.watch()
+        self._data = inputs.Inputs(self.directory, self._lab, runs)
         self._ended = threading.Event()
         source = (self.directory, self.notebook.parent)
         self._source = threading.Thread(target=provenance.record_source, args=source, name="labkit-source", daemon=True)
@@ -145,6 +147,8 @@ class ByHand:
         self._label(explored)
         try:
             summarise(self.directory, state)
+            self._data.end()
+            provenance.elsewhere.update(inputs.scripts(self._lab))
             provenance.record_modules(self.directory.source, self._lab)
         except Exception as error:  # readers make their own summary
             print(f"labkit: not all of {self.directory.name} could be recorded: {error!r:.300}", file=sys.stderr)

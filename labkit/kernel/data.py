@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset, Subset
 
 from labkit.errors import RunProblem
-from labkit.kernel import ranks
+from labkit.kernel import prints, ranks
 from labkit.kernel.determinism import fingerprint
 from labkit.kernel.position import Position, check_batch_size, differences, length, order
 
@@ -75,6 +75,7 @@ class Batches:
         self.batch_size, self.shuffle, self.seed, self.drop_last = batch_size, shuffle, seed, drop_last
         self.shard = ranks.shard(self.samples, is_even=shuffle)
         self.epoch = 0
+        self._is_noted = False
         self.position = Position()
         if len(self) == 0:
             raise RunProblem(f"no batch: {self.samples} samples, batches of {batch_size}, drop_last={drop_last}")
@@ -86,6 +87,9 @@ class Batches:
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         """Begins an epoch; each item holds one (batch, ...) tensor for each of the tensors given."""
+        if not self._is_noted:
+            self._is_noted = True
+            prints.noted(**{repr(self): self})
         walk, self.epoch = self.position.begin(self.epoch)  # iter() begins the epoch, not the first batch
         return walk.over(self._walk(walk.epoch, walk.batch))
 
@@ -107,7 +111,7 @@ class Batches:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the data."""
+        """What the data is, bit for bit."""
         return fingerprint(self.tensors)
 
     def state_dict(self) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import random
 import struct
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from blake3 import blake3
 from torch import Tensor, nn
 
 from labkit.errors import RunProblem
@@ -144,9 +144,9 @@ def fingerprint(value: Any) -> str:
         RunProblem: Something inside has no bytes to count: a sparse or meta tensor, or another kind of
             object.
     """
-    digest = hashlib.blake2b(digest_size=8)
+    digest = blake3(max_threads=blake3.AUTO)
     _feed(digest, value.state_dict() if isinstance(value, nn.Module) else value, "value")
-    return digest.hexdigest()
+    return digest.hexdigest(length=8)
 
 
 def _set_deterministic(deterministic: bool) -> None:
@@ -234,9 +234,9 @@ def _feed_bytes(digest: Any, kind: bytes, data: Any) -> None:
     digest.update(data)
 
 
-def _tensor_bytes(tensor: Tensor, where: str) -> bytes:
+def _tensor_bytes(tensor: Tensor, where: str) -> Any:
     if tensor.layout is not torch.strided or tensor.device.type == "meta":
         kind = "a tensor on the meta device" if tensor.device.type == "meta" else f"a {tensor.layout} tensor"
         raise RunProblem(f"no fingerprint of {where}: {kind} has no bytes to count")
     plain = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
-    return plain.reshape(-1).view(torch.uint8).numpy().tobytes()
+    return plain.reshape(-1).view(torch.uint8).numpy().data

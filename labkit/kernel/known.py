@@ -42,6 +42,15 @@ def known_by(dataset: Dataset[Any]) -> str:
     return f"{kind} of {length(dataset)} samples"
 
 
+def files_of(dataset: Any) -> list[str]:
+    """Returns the files that a data set lists as its samples, those of inner data sets too."""
+    if isinstance(dataset, Subset):
+        return files_of(dataset.dataset)
+    if isinstance(dataset, ConcatDataset):
+        return [path for inner in dataset.datasets for path in files_of(inner)]
+    return [os.fspath(sample[0]) for sample in _listed_files(dataset)]
+
+
 def _listed_files(dataset: Any) -> Sequence[tuple[Any, ...]]:
     """Returns the samples of a data set that lists its files: each a path and what belongs to it."""
     for name in ("samples", "imgs"):

@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from labkit.errors import RunProblem
-from labkit.kernel import ranks
+from labkit.kernel import prints, ranks
 from labkit.kernel.determinism import seed_generators, seed_worker
 from labkit.kernel.known import known_by
 from labkit.kernel.position import Position, check_batch_size, differences, length, order, sample_seed
@@ -101,10 +101,19 @@ class Loader(DataLoader[Any]):
     def __init__(self, dataset: Dataset[Any], seed: int, **settings: Any) -> None:
         self.seed, self.epoch, self.position = seed, 0, Position()
         self.shard = settings["sampler"].shard
+        self._is_noted = False
         super().__init__(dataset, **settings)
+
+    @property
+    def source(self) -> Dataset[Any]:
+        """The data set as it was given."""
+        return self.dataset.dataset if isinstance(self.dataset, Changed) else self.dataset
 
     def __iter__(self) -> Any:
         """Begins an epoch."""
+        if not self._is_noted:
+            self._is_noted = True
+            prints.noted(**{f"{type(self.source).__name__}, batches of {self.batch_size}": self})
         walk, self.epoch = self.position.begin(self.epoch)
         order = self.sampler
         assert isinstance(order, EpochOrder) and isinstance(self.generator, torch.Generator)
@@ -131,7 +140,7 @@ class Loader(DataLoader[Any]):
     @cached_property
     def fingerprint(self) -> str:
         """What the data set is known by (`labkit.kernel.known.known_by`); empty where nothing is known of it."""
-        return known_by(self.dataset.dataset if isinstance(self.dataset, Changed) else self.dataset)
+        return known_by(self.source)
 
     def differences(self, state: dict[str, Any]) -> list[str]:
         """Returns in what the data and their order differ from those that a position belongs to."""

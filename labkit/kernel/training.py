@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from labkit.errors import RunProblem
-from labkit.kernel import ranks
+from labkit.kernel import prints, ranks
 from labkit.kernel.claim import watch
 from labkit.kernel.position import Position
 from labkit.launch import signals
@@ -97,6 +97,7 @@ def train_one_epoch(
         )
     watch.look()
     _refuse_uneven(batches)
+    prints.noted(model=model, batches=batches)
     model.train()
     boundary = ranks.Boundary()
     sums, started = _sums_of(batches, sums, device), time.perf_counter()

@@ -17,10 +17,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from labkit.launch import capture, channel, signals
+from labkit.launch import capture, channel, inputs, signals
 from labkit.launch.channel import LOG, RECORD_RETRY_S
 from labkit.record import lab, provenance
 from labkit.record.files import read_json, write_json
+from labkit.record.find import folder_of
 from labkit.record.rundir import RunDir
 
 
@@ -32,6 +33,8 @@ def main() -> None:
     run = RunDir(Path(log).parent).pinned() if log else None
     if log:
         capture.begin(log)
+    inputs.watch()
+    data = inputs.Inputs(run, lab_root, folder_of(run)) if run is not None else None
     signals.install()
     app = _application()
     app.initialize(sys.argv[1:])
@@ -42,7 +45,7 @@ def main() -> None:
     capture.end()
     atexit.unregister(app.close)  # waits for ever, once in fifty, for a thread that sends to one that has ended
     atexit.unregister(app.iopub_thread.stop)
-    leave(0, last=lambda: record_end(run, lab_root) if run is not None else None)
+    leave(0, last=lambda: record_end(run, lab_root, data) if run is not None else None)
 
 
 def _application() -> Any:
@@ -71,8 +74,11 @@ def _application() -> Any:
     return app
 
 
-def record_end(run: RunDir, lab_root: Path) -> None:
-    """Records what only this process knows: the lab's modules that it imported, and what the log and the view lost."""
+def record_end(run: RunDir, lab_root: Path, data: inputs.Inputs | None = None) -> None:
+    """Records what only this process knows: data and modules that it read, and what the log and the view lost."""
+    if data is not None:
+        data.end()
+    provenance.elsewhere.update(inputs.scripts(lab_root))
     provenance.record_modules(run.source, lab_root)
     counts = channel.counts | (capture.current.counts() if capture.current is not None else {})
     end = time.monotonic() + RECORD_RETRY_S

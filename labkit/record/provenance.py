@@ -20,13 +20,18 @@ from typing import Any
 
 from labkit import __version__
 from labkit.errors import FolderProblem
-from labkit.record.files import now, write_atomic, write_json
+from labkit.record import lab, wheel
+from labkit.record import packages as installed
+from labkit.record.files import now, read_regular, write_atomic, write_json
+from labkit.record.find import folder_of
 from labkit.record.process import host
 from labkit.record.rundir import RunDir
 
 GIT_TIMEOUT_S = 2.0
 PATCH_LIMIT_BYTES = 4 * 2**20
 MODULE_LIMIT_BYTES = 2**20
+LOCK = "requirements.lock"
+LOCK_LIMIT_BYTES = 2**22
 _TRACKED = ("--untracked-files=no", "--ignore-submodules=all")
 
 
@@ -125,12 +130,11 @@ def basics() -> dict[str, Any]:
 
 def packages() -> list[str]:
     """Returns every installed package as `name==version`, sorted."""
-    found = {}
-    for distribution in metadata.distributions():
-        name = distribution.metadata["Name"]
-        if name:
-            found[name.lower().replace("_", "-")] = f"{name}=={distribution.version}"
-    return [found[name] for name in sorted(found)]
+    return _pinned(installed.installed())
+
+
+def _pinned(found: dict[str, Any]) -> list[str]:
+    return [f"{name}=={facts['version']}" for name, facts in found["packages"].items()]
 
 
 elsewhere: dict[str, Path] = {}  # modules in other processes of the same run, by name
@@ -173,9 +177,13 @@ def fingerprint_file(path: Path) -> str:
 
 
 def record_source(run: RunDir, folder: Path) -> None:
-    """Writes git state, changes and packages into the run; what cannot be written is left out."""
+    """Writes git state, changes, packages and labkit itself into the run; what cannot be written is left out."""
     try:
-        write_atomic(run.requirements, "\n".join(packages()) + "\n", durable=False)
+        found = installed.installed()
+        write_atomic(run.requirements, "\n".join(_pinned(found)) + "\n", durable=False)
+        write_json(run.source / "packages.json", found, durable=False)
+        _record_lock(run, lab.root(folder))
+        _record_labkit(run)
         state = git_state(folder)
         patch, missing = git_patch(folder) if state["dirty"] else (b"", "")
         write_json(run.source / "git.json", state | {"problem": state["problem"] or missing}, durable=False)
@@ -184,6 +192,31 @@ def record_source(run: RunDir, folder: Path) -> None:
         run.update_manifest(author=author(folder))
     except (OSError, FolderProblem) as error:
         print(f"labkit: the run's source state could not be recorded: {error}", file=sys.stderr)
+
+
+def _record_lock(run: RunDir, root: Path) -> None:
+    """Keeps the lab's lock as it is, where there is one."""
+    data = read_regular(root / LOCK, LOCK_LIMIT_BYTES + 1)
+    if data is not None and len(data) <= LOCK_LIMIT_BYTES:
+        write_atomic(run.source / LOCK, data, durable=False)
+
+
+def _record_labkit(run: RunDir) -> None:
+    """Keeps labkit as a wheel; runs in one folder share the file."""
+    found = wheel.fingerprint()
+    facts = {"version": __version__, "sha256": found, "wheel": wheel.name()}
+    write_json(run.source / "labkit.json", facts, durable=False)
+    shared = folder_of(run) / ".labkit" / found[:16] / wheel.name()
+    target = run.source / wheel.name()
+    if target.exists():
+        return
+    try:
+        if not shared.exists():
+            shared.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(shared, wheel.content(), durable=False)
+        os.link(shared, target)
+    except OSError:  # the file system has no links
+        write_atomic(target, wheel.content(), durable=False)
 
 
 def record_modules(source: Path, lab: Path) -> None:

@@ -79,6 +79,21 @@ class RunDir:
         return self.path / "source"
 
     @property
+    def machine(self) -> Path:
+        """What the bits of a result depend on beside the code: hardware, libraries, settings, variables."""
+        return self.path / "machine.json"
+
+    @property
+    def inputs(self) -> Path:
+        """The data files that the cells read, with fingerprints of their content."""
+        return self.path / "inputs.json"
+
+    @property
+    def fingerprints(self) -> Path:
+        """One line a fingerprint of data in memory, or of weights: at the start, at each checkpoint, at the end."""
+        return self.path / "fingerprints.jsonl"
+
+    @property
     def metrics(self) -> Path:
         """One line a logged step."""
         return self.path / "metrics.jsonl"

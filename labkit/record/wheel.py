@@ -1,0 +1,97 @@
+"""labkit itself as a wheel that pip can install, made from what is installed.
+
+The number of its commit would be no source: its repository may be gone.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import os
+import zipfile
+from collections.abc import Iterator
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+import labkit
+
+EPOCH = (1980, 1, 1, 0, 0, 0)  # equal content makes equal bytes
+KEPT = (
+    ".py",
+    ".pyi",
+    ".json",
+    ".j2",
+    ".css",
+    ".js",
+    ".html",
+    ".ipynb",
+    ".typ",
+    ".in",
+    ".typed",
+    ".yml",
+    ".yaml",
+    ".md",
+)
+
+
+def name() -> str:
+    """Returns the wheel's file name."""
+    return f"labkit-{labkit.__version__}-py3-none-any.whl"
+
+
+@cache
+def fingerprint() -> str:
+    """Returns the SHA-256 of labkit's own files, names included."""
+    digest = hashlib.sha256()
+    for inside, content in _files():
+        digest.update(f"{inside} {len(content)}\n".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def content() -> bytes:
+    """Returns the wheel."""
+    made, record = io.BytesIO(), []
+    info = f"labkit-{labkit.__version__}.dist-info"
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
+        for inside, data in [*_files(), *((f"{info}/{file}", text) for file, text in _about())]:
+            archive.writestr(zipfile.ZipInfo(inside, EPOCH), data, zipfile.ZIP_DEFLATED)
+            digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+            record.append(f"{inside},sha256={digest},{len(data)}\n")
+        record.append(f"{info}/RECORD,,\n")
+        archive.writestr(zipfile.ZipInfo(f"{info}/RECORD", EPOCH), "".join(record), zipfile.ZIP_DEFLATED)
+    return made.getvalue()
+
+
+def _files() -> Iterator[tuple[str, bytes]]:
+    """Yields labkit's files by their path in a wheel; a clone has the templates beside the package."""
+    package = Path(labkit.__file__).parent
+    yield from _below(package, "labkit")
+    beside = package.parent / "templates"
+    if not (package / "templates").is_dir() and beside.is_dir():
+        yield from _below(beside, "labkit/templates")
+
+
+def _below(folder: Path, inside: str) -> Iterator[tuple[str, bytes]]:
+    for path, folders, files in os.walk(folder):
+        folders[:] = sorted(one for one in folders if one != "__pycache__" and not one.startswith("."))
+        for file in sorted(files):
+            if file.endswith(KEPT):
+                yield f"{inside}/{os.path.relpath(os.path.join(path, file), folder)}", Path(path, file).read_bytes()
+
+
+def _about() -> Iterator[tuple[str, bytes]]:
+    """Yields what stands beside the files in a wheel; without an installed labkit, the least that pip asks for."""
+    texts: dict[str, str | None] = {}
+    try:
+        found = metadata.distribution("labkit")
+        texts = {file: found.read_text(file) for file in ("METADATA", "entry_points.txt")}
+    except metadata.PackageNotFoundError:
+        pass
+    least = f"Metadata-Version: 2.1\nName: labkit\nVersion: {labkit.__version__}\n"
+    yield "METADATA", (texts.get("METADATA") or least).encode()
+    yield "WHEEL", b"Wheel-Version: 1.0\nGenerator: labkit\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    if texts.get("entry_points.txt"):
+        yield "entry_points.txt", str(texts["entry_points.txt"]).encode()
