@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,10 +14,15 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from labkit.errors import RunProblem
+from labkit.kernel import trainingstate
+from labkit.kernel.checkpoint import Saver
 from labkit.kernel.data import batches
 from labkit.kernel.habits import LEAVES_AFTER, LOGS_AFTER
 from labkit.kernel.loading import loader
 from labkit.kernel.run import Run
+from labkit.kernel.training import evaluate
+from labkit.launch import signals
+from labkit.record import checkpoints
 from labkit.record.metrics import canonical
 from labkit.record.rundir import RunDir
 
@@ -40,7 +46,7 @@ class Training:
     """A model and its loop in one process; `kill` counts the boundaries until it ends."""
 
     def __init__(self, run: Run, kill: int | None, data: Callable[[], object] = by_slicing) -> None:
-        self.run, self.kill = run, kill
+        self.run, self.kill, self.steps_here = run, kill, 0
         torch.manual_seed(1)
         self.model = nn.Sequential(nn.Linear(2, 3), nn.Dropout(0.2), nn.Linear(3, 1))
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=0.05)
@@ -58,6 +64,7 @@ class Training:
         loss.backward()
         self.optimizer.step()
         self.state["step"] += 1
+        self.steps_here += 1
         return loss.item()
 
     def checkpoint(self, **more) -> None:
@@ -114,6 +121,30 @@ def walks_inside_of_a_walk(training: Training) -> None:
         training.checkpoint()
 
 
+def evaluates(training: Training, measured: Callable[[], None] = lambda: None) -> None:
+    """Measures the model after each epoch; `measured` is called after each batch of that."""
+
+    def squared(outputs, targets):
+        measured()
+        return (outputs - targets).square().mean()
+
+    training.restore()
+    for epoch in range(training.state["epoch"], EPOCHS):
+        for batch in training.train:
+            training.run.log(training.state["step"], loss=training.step(batch))
+            training.checkpoint(every_s=1000)
+        training.state["epoch"] = epoch + 1
+        result = evaluate(training.model, batches(*DATA.tensors, batch_size=3), squared, device="cpu")
+        training.run.log(training.state["step"] - 1, epoch=epoch, held_out=result.loss, noise=torch.rand(()))
+
+
+@pytest.fixture(autouse=True)
+def no_stop():
+    """Leaves no request behind, and none that waits."""
+    yield
+    signals._requested, signals._saves, signals._kept = "", False, None
+
+
 @pytest.fixture
 def directory(tmp_path: Path) -> Iterator[Callable[[str], RunDir]]:
     yield lambda name: made(tmp_path / "runs", name, end=None)
@@ -158,7 +189,7 @@ def go_on(directory: RunDir) -> RunDir:
 def test_a_loop_killed_after_any_checkpoint_ends_as_if_it_had_not_been(directory, loop, data, capfd):
     whole = directory("whole")
     assert train(whole, loop, None, data)
-    for kill in range(0, 100, 2):
+    for kill in range(0, 100, 3):
         killed = directory(f"killed{kill}")
         if train(killed, loop, kill, data):
             break
@@ -268,3 +299,93 @@ def test_two_loaders_side_by_side_go_on_each_from_its_place(directory):
     train(killed, side_by_side, 1)
     train(go_on(killed), side_by_side, None)
     assert canonical(killed.metrics) == canonical(whole.metrics)
+
+
+class Stopped:
+    """Asks for a stop after so many batches of evaluation, and counts those that came after it."""
+
+    def __init__(self, after: int, interrupts: bool = False) -> None:
+        self.left, self.interrupts, self.late = after, interrupts, 0
+
+    def __call__(self) -> None:
+        self.left -= 1
+        self.late += bool(signals.requested())
+        if self.left == 0:
+            signals._requested = "SIGTERM"
+            if self.interrupts:
+                raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("interrupts", [False, True])
+@pytest.mark.parametrize("after", [1, 6, 11])
+def test_a_stop_in_an_evaluation_ends_at_once_and_only_that_is_repeated(directory, after, interrupts, monkeypatch):
+    monkeypatch.setattr(trainingstate, "HOLDING", 1.0)
+    whole, stopped = directory("whole"), directory("stopped")
+    assert train(whole, evaluates, None)
+    run, measured = run_of(stopped), Stopped(after, interrupts)
+    with pytest.raises(KeyboardInterrupt):
+        evaluates(Training(run, None), measured)
+    assert measured.late == 0
+    steps = 4 * -(-after // 4)
+    if not interrupts:
+        assert [saved.facts["lines"] for saved in checkpoints.every(stopped)] == [steps + (steps - 1) // 4]
+    run.finish()
+    assert len(checkpoints.every(stopped)) == 1
+    signals._requested = ""
+    again = run_of(go_on(stopped))
+    training = Training(again, None)
+    evaluates(training)
+    assert training.steps_here == 4 * EPOCHS - steps
+    again.finish()
+    assert canonical(stopped.metrics) == canonical(whole.metrics)
+
+
+def test_a_stop_in_a_step_waits_for_its_end_after_an_epoch_too(directory):
+    run = run_of(directory("stopped"))
+    training, seen = Training(run, None), []
+
+    def asked_in_the_sixth_step(module, inputs):
+        if module.training:
+            seen.append(1)
+            if len(seen) == 6:
+                signals._requested = "SIGTERM"
+
+    training.model.register_forward_pre_hook(asked_in_the_sixth_step)
+    with pytest.raises(signals.StopRequested):
+        evaluates(training)
+    assert training.state["step"] == 6
+    (saved,) = checkpoints.every(run.directory)
+    assert saved.lines == 6 + 1
+    run.finish()
+
+
+def test_a_run_that_is_not_stopped_writes_no_copy_that_it_held(directory):
+    run = directory("whole")
+    assert train(run, evaluates, None)
+    assert checkpoints.every(run) == []
+
+
+def test_a_copy_at_the_end_of_an_epoch_is_taken_seldom_where_it_takes_long(directory, monkeypatch):
+    held = []
+    monkeypatch.setattr(Saver, "hold", lambda self, *given: (held.append(1), time.sleep(0.05)))
+    assert train(directory("slow"), evaluates, None)
+    assert len(held) == 1
+
+
+def test_after_a_checkpoint_a_stop_need_not_wait_until_the_training_goes_on(directory):
+    run = run_of(directory("saved"))
+    training = Training(run, None)
+    training.restore()
+    walk = iter(training.train)
+    training.step(next(walk))
+    run.checkpoint(state={}, every_s=1000)
+    signals._requested = "SIGTERM"
+    signals.check()  # the step after the last saved one would be lost
+    signals._requested = ""
+    run.checkpoint(state={})
+    signals._requested = "SIGTERM"
+    with pytest.raises(signals.StopRequested):
+        signals.check()
+    next(walk)
+    signals.check()
+    run.finish()

@@ -45,6 +45,7 @@ class Saver:
         self._run, self._logger, self._recipe = run, logger, recipe
         self._copies = Copies()
         self._writing: threading.Thread | None = None
+        self._held: tuple[dict[str, Any], dict[str, Any], int] | None = None  # a copy that is not written yet
         self.saved = self.lost = 0
         if run.checkpoints.is_symlink() or (run.checkpoints.exists() and not run.checkpoints.is_dir()):
             raise RunProblem(
@@ -82,7 +83,34 @@ class Saver:
         Raises:
             RunProblem: Something in it is not plain.
         """
+        self._start(*self._copied(parts, state, logged, score, others), keep)
+
+    def hold(self, parts: Mapping[str, Any], state: dict[str, Any], logged: tuple[int, int | None], keep: int) -> None:
+        """Copies the state of everything, as `save` does, and writes nothing until `write_held` is called.
+
+        Raises:
+            RunProblem: Something in it is not plain.
+        """
+        self._held = (*self._copied(parts, state, logged, None, ()), keep)
+
+    def write_held(self) -> None:
+        """Writes what is held, unless something was saved since; returns when it is on the disk."""
+        held, self._held = self._held, None
+        if held is not None:
+            self._start(*held)
+        self.wait()
+
+    def _copied(
+        self,
+        parts: Mapping[str, Any],
+        state: dict[str, Any],
+        logged: tuple[int, int | None],
+        score: float | None,
+        others: Sequence[dict[str, Any]],
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Returns a copy of everything, and what its manifest says of it."""
         self.wait()  # the memory of the last copy is used again
+        self._held = None
         content = {
             "format": FORMAT,
             "parts": {name: self._copies.of(state_of(part, name), name) for name, part in parts.items()},
@@ -102,6 +130,9 @@ class Saver:
             "torch": torch.__version__,
             "score": score,
         }
+        return content, facts
+
+    def _start(self, content: dict[str, Any], facts: dict[str, Any], keep: int) -> None:
         number, self._number = self._number, self._number + 1
         self._writing = threading.Thread(
             target=self._write, args=(number, content, facts, keep), name="labkit-checkpoint", daemon=True

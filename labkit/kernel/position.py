@@ -13,6 +13,7 @@ from torch import Tensor
 
 from labkit.errors import RunProblem
 from labkit.kernel.habits import Habits
+from labkit.launch import signals
 
 T = TypeVar("T")
 _64_BITS = 2**64 - 1
@@ -148,7 +149,9 @@ class Position:
         self._moving = moving
 
     def enter(self, walk: Walk[Any]) -> None:
-        """Makes a walk the one that counts."""
+        """Makes a walk the one that counts; one of its batches is out, or is about to be."""
+        if self.habits is not None:
+            signals.go_on()
         if not self._walks or self._walks[-1]() is not walk:
             self._forget(walk)
             self._walks.append(weakref.ref(walk))

@@ -291,6 +291,10 @@ class Run:
         is_due = training.is_due(every_s)
         stopping = signals.is_stopping()
         if not is_due and not stopping:
+            if training.may_hold():
+                self._refuse_when_closed("run.checkpoint")
+                self._logged.settle()
+                training.hold(parts, state or {}, (self._logged.lines, self._logged.bytes), keep)
             return
         self._refuse_when_closed("run.checkpoint")
         watch.look()
@@ -480,7 +484,7 @@ class Run:
         self._write = self._refuse_late
         atexit.unregister(self.finish)
         if self._training is not None:
-            self._training.wait()
+            self._training.end()
         self._logged.close()
         self._stated.write()
         claim = watch.claim()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Mapping, Sized
 from pathlib import Path
@@ -17,6 +18,7 @@ from labkit.kernel.habits import Habits
 from labkit.kernel.parts import changes_of_weights
 from labkit.kernel.position import Position, Walk
 from labkit.kernel.resume import Restored
+from labkit.launch import signals
 from labkit.record import lab, provenance
 from labkit.record.checkpoints import Saved
 from labkit.record.files import read_json, write_json
@@ -27,6 +29,7 @@ RECIPE = """\
 # Goes on from this checkpoint, where the notebook declares RESUME: labkit run NOTEBOOK -f THIS_FILE
 # To train on from its weights as a new run, put MODEL_PATH in the place of RESUME.
 """
+HOLDING = 0.02  # the most of the time that copies at the ends of epochs may take
 
 
 class TrainingState:
@@ -44,6 +47,7 @@ class TrainingState:
         self.habits = Habits(logger)
         self._is_restored = False
         self._due = 0.0
+        self._held_at, self._holding_s = -math.inf, 0.0
         self._boundary = ranks.Boundary()
         self.saver: Saver | None = None
 
@@ -171,6 +175,37 @@ class TrainingState:
         told = ranks.gathered_on_main(own)
         if ranks.is_main():
             self._prepare().save(self._parts, state, logged, score, keep, others=told[1:])
+        self._say_kept()
+
+    def may_hold(self) -> bool:
+        """Tells whether the last step of an epoch is done, and a copy takes little time and waits for no disk."""
+        is_end = bool(self._positions) and not self._under_way()
+        if not is_end or ranks.world_size() > 1 or (self.saver is not None and self.saver.is_busy):
+            return False
+        return time.monotonic() - self._held_at >= self._holding_s / HOLDING
+
+    def hold(self, parts: Mapping[str, Any], state: dict[str, Any], logged: tuple[int, int | None], keep: int) -> None:
+        """Keeps a copy in memory, to be written where a stop comes before the next step, as in an evaluation."""
+        self._held_at = time.monotonic()
+        self._take(parts)
+        self._prepare().hold(self._parts, state, logged, keep)
+        self._holding_s = time.monotonic() - self._held_at
+        self._say_kept()
+
+    def _say_kept(self) -> None:
+        if self._positions and ranks.world_size() == 1:  # else nothing tells that the training goes on
+            signals.keep(self.write_held)
+
+    def write_held(self) -> None:
+        """Returns when all that was saved or held is on the disk."""
+        if self.saver is not None:
+            self.saver.write_held()
+
+    def end(self) -> None:
+        """Returns when all that is to be saved is on the disk: of a run that was asked to stop, what is held too."""
+        if signals.requested():
+            self.write_held()
+        self.wait()
 
     def wait(self) -> None:
         """Returns when the last checkpoint is on the disk."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
 
 STOP = (signal.SIGTERM, signal.SIGUSR1)
@@ -18,6 +19,7 @@ _requested = ""
 _has_boundaries = False
 _together = False  # this process is one of several, which must stop at the same boundary
 _saves = False  # the loop calls `run.checkpoint` at each step: a stop waits for that, so that nothing is lost
+_kept: Callable[[], None] | None = None  # nothing was done since a boundary; it makes sure that all is on the disk
 
 
 class StopRequested(KeyboardInterrupt):
@@ -59,8 +61,24 @@ def promise_boundaries() -> None:
 
 def promise_saves() -> None:
     """Says that a step boundary that saves will come in this cell: a stop waits for it."""
-    global _saves
-    _saves = True
+    global _saves, _kept
+    _saves, _kept = True, None
+
+
+def keep(make_sure: Callable[[], None]) -> None:
+    """Says that all is kept that was done up to here: until the training goes on, a stop need not wait.
+
+    Args:
+        make_sure: Returns when what is kept is on the disk.
+    """
+    global _kept
+    _kept = make_sure
+
+
+def go_on() -> None:
+    """Says that the training goes on, and something would be lost."""
+    global _kept
+    _kept = None
 
 
 def act_together() -> None:
@@ -106,16 +124,18 @@ def check(saved: bool = False) -> None:
         saved: The state of this step has been saved.
 
     Raises:
-        StopRequested: A stop was asked for, and no boundary that saves is still to come.
+        StopRequested: A stop was asked for, and no boundary that saves is still to come, or nothing would be lost.
     """
-    if is_stopping() and (saved or not _saves):
+    if is_stopping() and (saved or _kept is not None or not _saves):
+        if _kept is not None:
+            _kept()
         raise StopRequested(f"{_requested}: stopped at a step boundary")
 
 
 def cell_begins() -> None:
     """Interrupts a cell that begins after the stop request, in a kernel without step boundaries."""
-    global _saves
-    _saves = False
+    global _saves, _kept
+    _saves, _kept = False, None
     if _requested and not _has_boundaries:
         # Not at once: what is raised before the cell's first line does not reach the cell.
         threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
