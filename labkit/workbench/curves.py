@@ -36,13 +36,13 @@ def curve(values: Sequence[float], name: str) -> Markup | None:
     )
 
 
-def thinned(values: Sequence[float]) -> list[tuple[int, float]]:
-    """Returns places and values of the lowest and highest finite value of each of BUCKETS stretches."""
-    if len(values) <= 2 * BUCKETS:
+def thinned(values: Sequence[float], buckets: int = BUCKETS) -> list[tuple[int, float]]:
+    """Returns places and values of the lowest and highest finite value of each of so many stretches."""
+    if len(values) <= 2 * buckets:
         return [(place, value) for place, value in enumerate(values) if math.isfinite(value)]
     points: list[tuple[int, float]] = []
-    for bucket in range(BUCKETS):
-        begin, end = bucket * len(values) // BUCKETS, (bucket + 1) * len(values) // BUCKETS
+    for bucket in range(buckets):
+        begin, end = bucket * len(values) // buckets, (bucket + 1) * len(values) // buckets
         part = list(values[begin:end])
         finite = part if math.isfinite(sum(part)) else [value for value in part if math.isfinite(value)]
         if finite:
