@@ -46,7 +46,10 @@ class Seen:
                 return  # a descriptor
             path = os.fsdecode(path)
         if path[:1] != "/":
-            path = os.path.abspath(path)
+            try:
+                path = os.path.abspath(path)
+            except OSError:  # the working directory is gone; an error here would be one of who opens the file
+                return
         if _is_written(mode, flags):
             if path not in self.read:
                 self.written.add(path)
