@@ -79,7 +79,7 @@ def execute(job: Job, progress: Progress | None = None) -> Status:
             if outcome:
                 provisioner.send({"outcome": outcome})
             _close_kernel(manager, provisioner)
-            _save_again()
+            _save_again(run)
         finally:
             stops.reach(None)
             provisioner.let_go()  # after an error here, the supervisor ends what is left
@@ -196,11 +196,21 @@ def _name_injected_cell(document: Any) -> None:
             cell["id"] = "injected-parameters"
 
 
-def _save_again() -> None:
-    """Saves the notebook where a full disk refused it: there may be room by now."""
+def _save_again(run: RunDir) -> None:
+    """Saves the notebook where a full disk refused it: there may be room by now. Where there is none, that is told."""
     from labkit.workbench import engine
 
     engine.files.write_again()
+    if not engine.files.unsaved:
+        return
+    engine.files.unsaved.clear()
+    print(f"labkit: {run.notebook} could not be saved; what its cells printed is in {run.log}", file=sys.stderr)
+    counts = read_json(run.kernel)
+    try:
+        if counts is not None:  # without them it is said already that data may be missing
+            write_json(run.kernel, counts | {"notebook": {"lost": 1}})
+    except OSError:
+        pass
 
 
 def _close_kernel(manager: Any, provisioner: Any) -> None:
