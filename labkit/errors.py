@@ -8,6 +8,7 @@ LabkitError
 │   ├── RunNotFound         no run goes by that name, or more than one does
 │   ├── ConfigProblem       a setting is unknown or cannot have its value
 │   ├── GitProblem          git is missing, refuses, or has not what was asked for
+│   ├── CapsuleProblem      a report carries no record, or one that is damaged or not to be trusted
 │   └── FolderProblem       a folder cannot be read or written
 ├── WorkFailed              the work itself failed; its run says how (exit status 1)
 └── RunProblem              a run cannot do what its notebook asked of it
@@ -50,6 +51,10 @@ class ConfigProblem(BadInput):
 
 class GitProblem(BadInput):
     """Git is missing, refuses, or has not what was asked for."""
+
+
+class CapsuleProblem(BadInput):
+    """A report carries no record, or one that is damaged or not to be trusted."""
 
 
 class FolderProblem(BadInput):

@@ -49,6 +49,14 @@ def page_summary(path: Path) -> dict[str, Any] | None:
     return summary if isinstance(summary, dict) else {}
 
 
+def page_capsule(path: Path) -> str | None:
+    """Returns what a page says of the record that it carries: size and SHA-256, or why there is none.
+
+    None where the file is no page of labkit's, or of one that knew no records in pages.
+    """
+    return _meta(path, "labkit-capsule")
+
+
 def _meta(path: Path, name: str) -> str | None:
     start = read_regular(path, WITHIN_BYTES)
     pattern = f'<meta name="{name}" content="([^"]*)">'

@@ -20,6 +20,11 @@ def console(text: str) -> Markup:
     return _coloured(_OTHER_CODES.sub("", last_states(shortened(text))))
 
 
+def without_codes(text: str) -> str:
+    """Returns text without the codes by which a terminal colours it or moves about."""
+    return _OTHER_CODES.sub("", _STYLE.sub("", text))
+
+
 def shortened(text: str, longest: int = LONGEST) -> str:
     """Returns the beginning and the end of a text that is too long for a page, and says what is missing."""
     if len(text) <= longest:

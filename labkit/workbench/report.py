@@ -14,15 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+from markupsafe import Markup
 from nbconvert.exporters.exporter import Exporter
 from nbconvert.exporters.html import HTMLExporter
 from traitlets import default
 
+from labkit.record import capsule
 from labkit.record.files import read_regular, write_atomic
 from labkit.record.page import LONGEST_STAMP
 from labkit.record.rundir import RunDir
 from labkit.record.text import counted
-from labkit.workbench import document
+from labkit.workbench import document, public
 from labkit.workbench.document import Document
 from labkit.workbench.facts import Facts, facts_of, inside
 from labkit.workbench.looks import PAGE, breakable, page_parts
@@ -30,13 +32,15 @@ from labkit.workbench.looks import PAGE, breakable, page_parts
 LARGEST_NOTEBOOK = 200 * 2**20
 
 
-def render(run: RunDir, *, stale: Sequence[str] = (), stamp: str = "") -> str:
+def render(run: RunDir, *, stale: Sequence[str] = (), stamp: str = "", is_public: bool = False) -> str:
     """Returns the report of a run as HTML, from what of its record is there.
 
     Args:
-        run: The run; nothing outside its directory is read, no link out of it is followed.
+        run: The run; no link out of its directory is followed. Outside of it only small data files are read, and
+            taken where they are what the run read.
         stale: What has changed since the run, as the ends of sentences: `the notebook changed`.
         stamp: Stands in the page's first bytes, for `page_stamp`.
+        is_public: Carry no record, and name neither host, user nor their folders.
 
     Raises:
         ValueError: The stamp is too long to stand there.
@@ -45,19 +49,27 @@ def render(run: RunDir, *, stale: Sequence[str] = (), stamp: str = "") -> str:
     content, problem = _read_notebook(run)
     if problem:
         facts.problems.insert(0, problem)
+    hiding = public.Hiding.of(run) if is_public else None
+    if hiding is not None:
+        content, facts = hiding.notebook(content), hiding.facts(facts)
     made = document.document(content, facts)
     if problem:
         made.add_what_is_left(run)
-    return _fill(_exporter(), made, stamp)
+    if hiding is not None:
+        return hiding.page(_fill(_exporter(), made, stamp, said=public.NOT_CARRIED))
+    archive = capsule.pack(run)
+    return _fill(_exporter(), made, stamp, capsule.element(archive), capsule.mark(archive))
 
 
-def write_report(run: RunDir, target: Path, stale: Sequence[str] = (), stamp: str = "") -> Path:
+def write_report(
+    run: RunDir, target: Path, stale: Sequence[str] = (), stamp: str = "", is_public: bool = False
+) -> Path:
     """Writes the report of a run in one step, and returns where.
 
     Raises:
         OSError: It cannot be written; an earlier page stays.
     """
-    write_atomic(target, render(run, stale=stale, stamp=stamp).encode("utf-8", "replace"))
+    write_atomic(target, render(run, stale=stale, stamp=stamp, is_public=is_public).encode("utf-8", "replace"))
     return target
 
 
@@ -100,12 +112,22 @@ def _exporter() -> ReportExporter:
     return ReportExporter()
 
 
-def _fill(exporter: ReportExporter, made: Document, stamped: str) -> str:
+def _fill(exporter: ReportExporter, made: Document, stamped: str, carried: str = "", said: str = "") -> str:
+    """Returns the page.
+
+    Args:
+        exporter: Whose template it is.
+        made: What stands on it.
+        stamped: What it is made from.
+        carried: The element with the record.
+        said: What the first bytes say of the record.
+    """
     if len(escape(stamped)) > LONGEST_STAMP:
         raise ValueError(f"a page's stamp has at most {LONGEST_STAMP} characters")
     template = exporter.environment.get_template("report.html.j2")
     summary = json.dumps(made.summary, ensure_ascii=False)
-    return str(template.render(doc=made, facts=made.facts, stamp=stamped, summary=summary, **page_parts()))
+    record = {"capsule": Markup(carried), "capsule_said": said, "is_public": said == public.NOT_CARRIED}
+    return str(template.render(doc=made, facts=made.facts, stamp=stamped, summary=summary, **record, **page_parts()))
 
 
 def _read_notebook(run: RunDir) -> tuple[Any, str]:

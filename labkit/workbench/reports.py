@@ -18,13 +18,16 @@ from labkit import __version__
 from labkit.errors import FolderProblem, LabkitError, NotebookProblem
 from labkit.record import lab
 from labkit.record.allowed import shown
+from labkit.record.carried import record_files
 from labkit.record.files import dumps, plain_json, read_json
 from labkit.record.find import every, is_of, whereabouts
 from labkit.record.page import make_stamp, page_notebook, page_stamp
 from labkit.record.provenance import fingerprint_file
 from labkit.record.rundir import NO_RESULT, RunDir
 from labkit.record.version import VERSION
-from labkit.workbench import index, needs, notebook, params, trackers
+from labkit.workbench import index, needs, notebook, params, reproductions, trackers
+
+PUBLIC = "report-public.html"  # beside a run's report.html
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Wanted:
         output: The folder for the pages; None for `reports/` in the lab.
         runs: The folder of runs; None for the lab's.
         command: The command line, for the record.
+        is_public: Pages for strangers, in a folder of their own.
     """
 
     notebooks: list[Path]
@@ -46,6 +50,7 @@ class Wanted:
     output: Path | None = None
     runs: Path | None = None
     command: list[str] = field(default_factory=list)
+    is_public: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,12 +62,14 @@ class Page:
         target: Where the page goes.
         run: The run that it shows; None where there is none.
         stale: Why the page no longer shows what the notebook would give.
+        is_public: It is for strangers.
     """
 
     source: notebook.Notebook
     target: Path
     run: RunDir | None
     stale: tuple[str, ...] = ()
+    is_public: bool = False
 
 
 def make(wanted: Wanted, say: Callable[[str], object]) -> int:
@@ -79,7 +86,7 @@ def make(wanted: Wanted, say: Callable[[str], object]) -> int:
         _refuse_shared_pages(paths, wanted.output)
     for path in paths:
         root = lab.root(path.parent)
-        output = wanted.output or root / "reports"
+        output = wanted.output or root / "reports" / ("public" if wanted.is_public else "")
         outputs.add(output)
         try:
             page = _current_page(path, root, lab.runs_folder(path.parent, wanted.runs), output, wanted, say)
@@ -87,7 +94,7 @@ def make(wanted: Wanted, say: Callable[[str], object]) -> int:
                 continue
             if page.run is None or not _is_finished(page.run):
                 failed = max(failed, 1)
-            changed += page.run is not None and _write(page, say)
+            changed += page.run is not None and _write(replace(page, is_public=wanted.is_public), say)
         except LabkitError as error:
             say(f"{path}: {error}")
             failed = max(failed, error.exit_status)
@@ -234,13 +241,13 @@ def _execute(source: notebook.Notebook, runs: Path, wanted: Wanted, say: Callabl
         say(f"{source.path.name}: {ended.state}: {ended.reason}; see {prepared.directory.path}")
 
 
-def write_of_run(run: RunDir) -> Path:
-    """Writes a run's own report.html, and returns its path.
+def write_of_run(run: RunDir, is_public: bool = False) -> Path:
+    """Writes a run's own report.html, or one for strangers beside it, and returns its path.
 
     Raises:
         FolderProblem: It cannot be written; an earlier one stays.
     """
-    return _render(run, run.report)
+    return _render(run, run.path / PUBLIC if is_public else run.report, is_public=is_public)
 
 
 def _write(page: Page, say: Callable[[str], object]) -> bool:
@@ -250,7 +257,7 @@ def _write(page: Page, say: Callable[[str], object]) -> bool:
     if page_stamp(page.target) == stamp:
         return False
     _make_folder(page.target.parent)
-    _render(page.run, page.target, page.stale, stamp)
+    _render(page.run, page.target, page.stale, stamp, page.is_public)
     say(os.path.relpath(page.target))
     return True
 
@@ -262,11 +269,11 @@ def _make_folder(folder: Path) -> None:
         raise FolderProblem(f"{folder} cannot be made: {error.strerror or error}") from error
 
 
-def _render(run: RunDir, target: Path, stale: tuple[str, ...] = (), stamp: str = "") -> Path:
+def _render(run: RunDir, target: Path, stale: tuple[str, ...] = (), stamp: str = "", is_public: bool = False) -> Path:
     from labkit.workbench import report  # slow to load, and not needed where all is up to date
 
     try:
-        return report.write_report(run, target, stale, stamp)
+        return report.write_report(run, target, stale, stamp, is_public)
     except OSError as error:
         raise FolderProblem(f"{target} cannot be written: {error.strerror or error}") from error
 
@@ -275,11 +282,16 @@ def _stamp(page: Page) -> str:
     """Returns what a page is made from: its notebook, the run's own files, why it is stale, the code that renders."""
     assert page.run is not None
     run = page.run
-    files = [run.manifest, run.exit, run.notebook, run.environment, run.kernel, run.source / "git.json", run.metrics]
+    files = [run.exit, run.notebook, run.kernel, *(path for _, path in record_files(run))]
     files += [trackers.outcome_file(run, name) for name in trackers.KNOWN]
+    if (reproduced := reproductions.latest(run)) is not None:
+        files.append(reproduced.path)
     facts = [page.run.id, list(page.stale), __version__, [fingerprint_file(path) for path in files], _renderer()]
+    made_from = hashlib.sha256(dumps([*facts, page.is_public])).hexdigest()
+    if page.is_public:
+        return made_from  # the way to the notebook may lead through folders that a stranger is not told of
     root, inside = _place(page.source.path)
-    return make_stamp(hashlib.sha256(dumps(facts)).hexdigest(), root / inside, page.target.parent)
+    return make_stamp(made_from, root / inside, page.target.parent)
 
 
 def _renderer() -> list[str]:
