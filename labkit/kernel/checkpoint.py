@@ -13,7 +13,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from torch import nn
 
 from labkit.errors import RunProblem
 from labkit.kernel.claim import hardware
-from labkit.kernel.parts import Copies, state_of
+from labkit.kernel.parts import Copies, state_of, unwrapped
 from labkit.kernel.randomness import random_state
 from labkit.record import checkpoints
 from labkit.record.checkpoints import Saved
@@ -37,6 +37,7 @@ class Saver:
     """Saves the checkpoints of one run, one at a time.
 
     Attributes:
+        on_saved: Called for each module of a checkpoint that counts: name, state, lines of metrics so far.
         saved: Checkpoints that count.
         lost: Those that the disk did not take.
     """
@@ -44,8 +45,10 @@ class Saver:
     def __init__(self, run: RunDir, logger: logging.Logger, recipe: str = "") -> None:
         self._run, self._logger, self._recipe = run, logger, recipe
         self._copies = Copies()
+        self.on_saved: Callable[[str, Any, int], object] = lambda name, weights, lines: None
         self._writing: threading.Thread | None = None
-        self._held: tuple[dict[str, Any], dict[str, Any], int] | None = None  # a copy that is not written yet
+        # A copy that is not written yet: content, facts, how many to keep, names of the modules.
+        self._held: tuple[dict[str, Any], dict[str, Any], int, list[str]] | None = None
         self.saved = self.lost = 0
         if run.checkpoints.is_symlink() or (run.checkpoints.exists() and not run.checkpoints.is_dir()):
             raise RunProblem(
@@ -83,7 +86,7 @@ class Saver:
         Raises:
             RunProblem: Something in it is not plain.
         """
-        self._start(*self._copied(parts, state, logged, score, others), keep)
+        self._start(*self._copied(parts, state, logged, score, others), keep, _modules(parts))
 
     def hold(self, parts: Mapping[str, Any], state: dict[str, Any], logged: tuple[int, int | None], keep: int) -> None:
         """Copies the state of everything, as `save` does, and writes nothing until `write_held` is called.
@@ -91,7 +94,7 @@ class Saver:
         Raises:
             RunProblem: Something in it is not plain.
         """
-        self._held = (*self._copied(parts, state, logged, None, ()), keep)
+        self._held = (*self._copied(parts, state, logged, None, ()), keep, _modules(parts))
 
     def write_held(self) -> None:
         """Writes what is held, unless something was saved since; returns when it is on the disk."""
@@ -132,10 +135,10 @@ class Saver:
         }
         return content, facts
 
-    def _start(self, content: dict[str, Any], facts: dict[str, Any], keep: int) -> None:
+    def _start(self, content: dict[str, Any], facts: dict[str, Any], keep: int, modules: list[str]) -> None:
         number, self._number = self._number, self._number + 1
         self._writing = threading.Thread(
-            target=self._write, args=(number, content, facts, keep), name="labkit-checkpoint", daemon=True
+            target=self._write, args=(number, content, facts, keep, modules), name="labkit-checkpoint", daemon=True
         )
         self._writing.start()
 
@@ -144,7 +147,9 @@ class Saver:
         if self._writing is not None:
             self._writing.join()
 
-    def _write(self, number: int, content: dict[str, Any], facts: dict[str, Any], keep: int) -> None:
+    def _write(
+        self, number: int, content: dict[str, Any], facts: dict[str, Any], keep: int, modules: list[str]
+    ) -> None:
         name = self._run.checkpoints / f"{number:06}"
         beside = name.with_name(f".{name.name}.partial")
         try:
@@ -168,6 +173,8 @@ class Saver:
                 checkpoints.remove_files(name.with_suffix(".pt"))  # what there is of it takes room, and never counts
             return
         self.saved += 1
+        for module in modules:
+            self.on_saved(module, content["parts"][module], facts["lines"])
         try:
             self._tidy(keep)
         except Exception as error:  # more are kept than asked for
@@ -182,6 +189,10 @@ class Saver:
         best = checkpoints.best_of(found)
         if best is not None:
             _link(self._run.checkpoints / "best.pt", best)
+
+
+def _modules(parts: Mapping[str, Any]) -> list[str]:
+    return [name for name, part in parts.items() if isinstance(unwrapped(part), nn.Module)]
 
 
 def own_state(parts: Mapping[str, Any], state: dict[str, Any]) -> dict[str, Any]:

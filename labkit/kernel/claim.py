@@ -16,6 +16,7 @@ from typing import Any, Literal
 from labkit.kernel import cells
 from labkit.record.claims import Claim, Reason
 from labkit.record.files import write_json
+from labkit.record.machine import cpu_model
 from labkit.record.rundir import RunDir
 
 CUBLAS_WORKSPACES = (":4096:8", ":16:8")  # those with which cuBLAS gives the same bits
@@ -238,20 +239,13 @@ def hardware() -> dict[str, Any]:
     torch = sys.modules["torch"]
     gpus = torch.cuda.device_count() if torch.cuda.is_initialized() else 0
     return {
-        "cpu": _cpu(),
+        "cpu": cpu_model(),
         "isa": torch.backends.cpu.get_cpu_capability(),
         "mkl_cbwr": os.environ.get("MKL_CBWR"),
         "threads": torch.get_num_threads(),
         "gpus": sorted({torch.cuda.get_device_name(index) for index in range(gpus)}),
         "driver": _driver() if gpus else None,
     }
-
-
-@cache
-def _cpu() -> str | None:
-    from labkit.kernel.environment import cpu_model
-
-    return cpu_model()
 
 
 @cache

@@ -25,13 +25,13 @@ import labkit
 from labkit.record import claims, provenance
 from labkit.record.claims import Claim
 from labkit.record.files import dumps, now, write_json
+from labkit.record.machine import cores, cpu_model
 from labkit.record.text import counted
 
 if TYPE_CHECKING:
     from labkit.kernel.run import Run
 
 LOCK = "requirements.lock"
-SYSCTL_S = 2.0
 SMI_S = 5.0
 GIB = 2**30
 BITS = ("ATEN_CPU_CAPABILITY", "MKL_CBWR")  # variables that choose among algorithms whose bits differ
@@ -112,7 +112,7 @@ def gather(
         "driver": driver,
         "gpus": gpus,
         "cpu": cpu_model(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "memory_gib": memory_gib(),
         "labkit": labkit.__version__,
         "git": provenance.git_state(folder),
@@ -199,17 +199,6 @@ def nvidia() -> tuple[str | None, list[Facts]]:
 
 def _gib(mib: str) -> float | None:
     return round(int(mib) / 1024, 1) if mib.isdigit() else None  # unified memory reads "[N/A]"
-
-
-def cpu_model() -> str | None:
-    """Returns the processor's name as the system gives it."""
-    with contextlib.suppress(OSError):
-        match = re.search(r"^(?:model name|Model)\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-        if match:
-            return match[1]
-    if sys.platform == "darwin":
-        return (_output(["sysctl", "-n", "machdep.cpu.brand_string"], SYSCTL_S) or "").strip() or None
-    return platform.processor() or platform.machine() or None
 
 
 def memory_gib() -> float | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 from contextlib import suppress
@@ -11,17 +10,10 @@ from typing import Any
 import torch
 
 from labkit.kernel import claim, determinism
-from labkit.kernel.environment import cpu_model, memory_gib, wheel_tag
+from labkit.kernel.environment import memory_gib, wheel_tag
+from labkit.record import machine
 from labkit.record.files import write_json
 from labkit.record.rundir import RunDir
-from labkit.record.secret import FORM
-
-# What libraries that compute listen to. Nothing else of the environment enters the record.
-VARIABLE = re.compile(
-    r"(?:OMP|MKL|KMP|GOMP|OPENBLAS|BLIS|VECLIB|NUMEXPR|ONEDNN|DNNL|ATEN|CUBLAS|CUDA|CUDNN|NVIDIA|NCCL|PYTORCH|TORCH|AT|GLOO)_"
-    r"[A-Z0-9_]+|PYTHONHASHSEED|TZ|LANG|LC_[A-Z]+"
-)
-LONGEST = 200
 
 
 def facts() -> dict[str, Any]:
@@ -30,7 +22,7 @@ def facts() -> dict[str, Any]:
         "hardware": _hardware(),
         "libraries": _libraries(),
         "settings": _settings(),
-        "variables": variables(),
+        "variables": machine.variables(),
     }
 
 
@@ -40,17 +32,10 @@ def record(run: RunDir) -> None:
         write_json(run.machine, facts(), durable=False)
 
 
-def variables() -> dict[str, str]:
-    """Returns the environment variables that numbers may depend on, as far as they are set."""
-    found = {name: value for name, value in sorted(os.environ.items()) if VARIABLE.fullmatch(name)}
-    return {name: value for name, value in found.items() if len(value) <= LONGEST and not FORM.search(value)}
-
-
 def _hardware() -> dict[str, Any]:
     own = claim.hardware()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     found = {name: own[name] for name in ("isa", "gpus", "driver")}
-    return {"cpu": cpu_model(), "cores": cores, "memory_gib": memory_gib(), **found}
+    return {"cpu": machine.cpu_model(), "cores": machine.cores(), "memory_gib": memory_gib(), **found}
 
 
 def _libraries() -> dict[str, Any]:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+    from labkit.kernel.prints import Prints
+    from labkit.kernel.resume import Restored
     from labkit.kernel.trainingstate import TrainingState
 
 _current: Run | None = None
@@ -114,6 +116,7 @@ class Run:
         self._write = self._logged.log
         self._notebook = Path.cwd() / Path(notebook).name  # a cell may change the working directory
         self._training: TrainingState | None = None  # made on first use: it loads PyTorch
+        self._prints: Prints | None = None
         self._pid = os.getpid()
         self._stated = Stated(directory.stated)
         if lent is not None:
@@ -254,6 +257,7 @@ class Run:
         """
         self._refuse_when_closed("run.restore")
         restored, foreign = self._training_state().restore(parts)
+        self._note(parts, restored)
         watch.generator_was_restored()
         self._logged.go_on(restored, foreign)
         return (state or {}) | (restored.state or {})
@@ -299,17 +303,63 @@ class Run:
         self._refuse_when_closed("run.checkpoint")
         watch.look()
         self._logged.settle()
+        self._note(parts, is_start=False)
         training.save(parts, state or {}, (self._logged.lines, self._logged.bytes), score, keep)
         if stopping:
             training.wait_for_all()
             signals.check(saved=True)
+
+    def _note(self, parts: dict[str, Any], restored: Restored | None = None, is_start: bool = True) -> None:
+        """Notes fingerprints of what is trained, and on what."""
+        if self._finished or not ranks.is_main() or self._nowhere is not None:
+            return
+        from labkit.kernel import machine
+
+        if self._prints is None:
+            from labkit.kernel.prints import Prints
+
+            self._prints = Prints(self.directory, self.logger)
+            machine.record(self.directory)  # again at the end; but a run that is killed has none
+        if restored is not None and int(self.directory.attempt.name) > 1:
+            is_start = restored.state is None
+            self._prints.go_on(-1 if is_start else restored.lines)
+        self._prints.begin(
+            {name: part for name, part in parts.items() if part is not None}, self._logged.lines, is_start
+        )
+
+    def _note_saved(self, name: str, weights: Any, lines: int) -> None:
+        if self._prints is not None:
+            self._prints.weights(name, weights, "checkpoint", lines)
+
+    def fingerprint(self, name: str, value: Any) -> str:
+        """Records what a value is, bit for bit, and returns 16 hexadecimal digits of it.
+
+        >>> run.fingerprint("initial weights", model)
+
+        Who reproduces the run learns whether it is the same there. Data and models that go through `restore`,
+        `checkpoint`, `train_one_epoch` or labkit's batches are recorded without it.
+
+        Args:
+            name: What it is called in the record.
+            value: As for `labkit.fingerprint`.
+
+        Raises:
+            RunProblem: It has no bytes to count, or the run is closed.
+        """
+        self._refuse_when_closed("run.fingerprint")
+        self._note({})
+        if self._prints is None:  # not the process that has the record
+            from labkit.kernel.determinism import fingerprint
+
+            return fingerprint(value)
+        return self._prints.value(name, value, self._logged.lines)
 
     def _training_state(self) -> TrainingState:
         if self._training is None:
             from labkit.kernel.trainingstate import TrainingState
 
             notebook = self._by_hand.notebook if self._by_hand is not None else self._notebook
-            self._training = TrainingState(self.directory, self.parameters, notebook, self.logger)
+            self._training = TrainingState(self.directory, self.parameters, notebook, self.logger, self._note_saved)
         return self._training
 
     def figure(
@@ -486,6 +536,9 @@ class Run:
         if self._training is not None:
             self._training.end()
         self._logged.close()
+        if self._prints is not None:
+            self._prints.end(self._logged.lines)
+        self._record_machine()
         self._stated.write()
         claim = watch.claim()
         watch.end()
@@ -501,6 +554,12 @@ class Run:
             self._nowhere.cleanup()
         if self._by_hand is not None:  # else what surrounds the kernel does the rest
             self._by_hand.close(is_counted)
+
+    def _record_machine(self) -> None:
+        if "torch" in sys.modules and self._nowhere is None:
+            from labkit.kernel import machine
+
+            machine.record(self.directory)
 
     def _refuse_late(self, step: int, values: dict[str, Any]) -> bool:
         if "log" not in self._refused:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Mapping, Sized
+from collections.abc import Callable, Mapping, Sized
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,15 @@ class TrainingState:
         saver: Writes the checkpoints; None before the first was asked for.
     """
 
-    def __init__(self, run: RunDir, parameters: dict[str, Any], notebook: Path, logger: logging.Logger) -> None:
+    def __init__(
+        self,
+        run: RunDir,
+        parameters: dict[str, Any],
+        notebook: Path,
+        logger: logging.Logger,
+        on_saved: Callable[[str, Any, int], object] = lambda name, weights, lines: None,
+    ) -> None:
+        self._on_saved = on_saved
         self._run, self._parameters, self._notebook, self._logger = run, parameters, notebook, logger
         self._parts: dict[str, Any] = {}
         self._positions: list[tuple[Sized, Position]] = []  # where the walks through the batches stand
@@ -128,6 +136,7 @@ class TrainingState:
     def _prepare(self) -> Saver:
         if self.saver is None:
             self.saver = Saver(self._run, self._logger, RECIPE)
+            self.saver.on_saved = self._on_saved
         return self.saver
 
     def is_due(self, every_s: float | None) -> bool:

@@ -46,6 +46,8 @@ class Seen:
                 return  # a descriptor
             path = os.fsdecode(path)
         if path[:1] != "/":
+            if mode is None:  # os.open, which may mean another folder than the working directory
+                return
             try:
                 path = os.path.abspath(path)
             except OSError:  # the working directory is gone; an error here would be one of who opens the file
