@@ -112,6 +112,7 @@ class Document:
             "date": about.get("Date", ""),
             "duration": about.get("Duration", ""),
             "stale": "; ".join(self.facts.stale)[:300],
+            "reproduced": about.get("Reproduced", ""),
         }
 
     def add_what_is_left(self, run: RunDir) -> None:

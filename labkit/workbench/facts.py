@@ -20,7 +20,7 @@ from labkit.record.rundir import RunDir
 from labkit.record.status import status
 from labkit.record.summary import kept_verdicts
 from labkit.record.text import counted
-from labkit.workbench import trackers
+from labkit.workbench import reproductions, trackers
 from labkit.workbench.wording import date, detail, duration, number, short
 
 STATES = {  # state: how grave it is, and how a reader is told
@@ -274,6 +274,7 @@ def _about(
         ("Commit", commit),
         ("Trackers", _trackers(run, manifest)),
         ("Claim", _claim(claims.kept(run, manifest))),
+        ("Reproduced", _reproduced(run)),
         ("Notebook", short(manifest.get("notebook"))),
         ("Run", run.name),
     ]
@@ -294,6 +295,12 @@ def _claim(claim: Claim | None) -> str:
     lines = [short(str(reason)) for reason in claim.reasons] or [claims.PROMISE]
     said = Markup("").join(Markup('<span class="why">{}</span>').format(line) for line in lines)
     return Markup('<strong class="{0}">{0}</strong> {1}').format(claim.label, said)
+
+
+def _reproduced(run: RunDir) -> str:
+    """Returns what came of the last time that the run was made again."""
+    found = reproductions.latest(run)
+    return short(str(found)) if found is not None else ""
 
 
 def _hardware(environment: dict[str, Any]) -> str:

@@ -32,6 +32,7 @@ class Row:
         date: When the run started.
         duration: How long it took.
         stale: Why the report is stale; empty where it is not.
+        reproduced: What came of making the run again, and when; empty where nobody did.
     """
 
     page: str
@@ -46,6 +47,7 @@ class Row:
     date: str = ""
     duration: str = ""
     stale: str = ""
+    reproduced: str = ""
 
     @property
     def link(self) -> str:

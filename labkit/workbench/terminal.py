@@ -21,7 +21,7 @@ from labkit.record.rundir import RunDir, folder_name
 from labkit.record.status import status
 from labkit.record.summary import kept_verdicts
 from labkit.record.text import counted
-from labkit.workbench import trackers
+from labkit.workbench import reproductions, trackers
 from labkit.workbench.wording import duration, number, told_id
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def facts(run: RunDir) -> dict[str, Any]:
         manifest, problem = {}, str(error)
     manifest.pop("creator", None)
     summary = manifest.get("summary") or metrics.read(run.metrics).summary()
-    claim = claims.kept(run, manifest)
+    claim, reproduced = claims.kept(run, manifest), reproductions.latest(run)
     return {
         **manifest,
         "id": run.id,
@@ -160,6 +160,7 @@ def facts(run: RunDir) -> dict[str, Any]:
         "left": list(found.left),
         "counts": counts.read(run, is_over=found.is_over),
         "trackers": trackers.outcomes(run),
+        "reproduced": reproduced.facts() if reproduced is not None else None,
         "git": read_json(run.source / "git.json"),
         "environment": read_json(run.environment),
         "problem": problem,
@@ -357,6 +358,7 @@ def _described(found: dict[str, Any]) -> dict[str, str]:
         "commit": _commit(git),
         "claim": str(claim or ""),
         "lost": _lost(found.get("counts")),
+        "reproduced": _reproduced(found.get("reproduced")),
         "trackers": ", ".join(trackers.told(found.get("trackers") or {})),
         "left behind": ", ".join(found["left"]),
         "path": found["path"],
@@ -372,6 +374,13 @@ def _lost(counts: dict[str, Any] | None) -> str:
         for what in ("refused", "lost")
         if entry.get(what)
     )
+
+
+def _reproduced(facts: dict[str, Any] | None) -> str:
+    if not facts:
+        return ""
+    cause = "" if facts["verdict"] == "identical" else f": {facts['cause']}"
+    return f"{facts['verdict']}, {local_time(facts['created'])} {time.strftime('%Z')}{cause}"
 
 
 def _commit(git: dict[str, Any]) -> str:
