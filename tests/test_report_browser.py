@@ -1,6 +1,7 @@
 # ruff: noqa: E501  (rows of data stay rows)
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,27 @@ def test_a_hostile_notebook_asks_for_nothing_and_runs_nothing(browser: Any, host
     assert visit.ask(
         "[...document.querySelectorAll('*')].every(e => [...e.attributes].every(a => !/^on|^style$/i.test(a.name)))"
     )
+
+
+def test_the_record_in_a_page_is_neither_shown_nor_run_nor_printed(browser: Any, tmp_path: Path) -> None:
+    run = pages.hostile_run(tmp_path)
+    run.source.joinpath("changes.patch").write_text(pages.EVERY_ATTACK * 1000)
+    run.figures.joinpath("noise.npz").write_bytes(os.urandom(2_000_000))
+    visit = Visit(browser, write_report(run, tmp_path / "digits.html"))
+    carried = "document.querySelectorAll('template')"
+    assert visit.ask(f"[{carried}.length, {carried}[0].childElementCount, {carried}[0].content.childElementCount]") == [
+        1,
+        0,
+        0,
+    ]
+    assert visit.ask(f"{carried}[0].content.textContent.length") > 2_600_000
+    assert visit.ask(f"{carried}[0].getClientRects().length") == 0
+    start = visit.ask(f"{carried}[0].content.textContent.slice(0, 60)")
+    for media in ("screen", "print"):
+        visit.page.emulate_media(media=media)
+        assert start not in visit.ask("document.body.innerText")
+    assert visit.requests == visit.problems == []
+    assert visit.ask("window.__xss === undefined")
 
 
 def test_the_policy_refuses_what_the_sanitiser_would_have_missed(browser: Any, tmp_path: Path) -> None:

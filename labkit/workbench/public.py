@@ -60,12 +60,11 @@ class Hiding:
         return cls(dict(_names(run)))
 
     def text(self, text: str) -> str:
-        """Returns a text without what must not stand there; colours that run through it are taken off first."""
+        """Returns a text without what must not stand there; where colours run through that, it loses all of them."""
         made = self._known.sub(self._replaced, text)
-        if "\x1b" in made:
-            bare = without_codes(made)
-            if self._known.search(bare):
-                return self._known.sub(self._replaced, bare)
+        if "\x1b" in text:
+            bare = self._known.sub(self._replaced, without_codes(text))
+            return made if bare == without_codes(made) else bare
         return made
 
     def notebook(self, value: Any) -> Any:
