@@ -386,6 +386,102 @@ def unpack(name: str, output: Path, runs: Path | None) -> None:
         click.echo(terminal.printable(line))
 
 
+env_option = click.option(
+    "--env",
+    "environment",
+    type=click.Choice(["current", "rebuild"]),
+    default="current",
+    show_default=True,
+    help="Where to execute: here as it is, or in an environment built from the recorded lock.",
+)
+data_option = click.option(
+    "--data", type=click.Path(path_type=Path, exists=True, file_okay=False), help="A folder to look for data files in."
+)
+tolerance_option = click.option(
+    "--tolerance",
+    "tolerances",
+    multiple=True,
+    metavar="[METRIC=]NUMBER",
+    help="How far final values may lie apart: a part of each, as 0.01, or one metric's difference.",
+)
+
+
+@main.command()
+@click.argument("name", metavar="REPORT|RUN", default="last")
+@env_option
+@data_option
+@tolerance_option
+@click.option("--keep", type=click.Path(path_type=Path), help="Keep the second run, in this new or empty folder.")
+@click.option("--yes", is_flag=True, help="Execute what a report of elsewhere carries without asking.")
+@runs_option
+@json_option
+@click.pass_context
+def reproduce(
+    ctx: click.Context,
+    name: str,
+    environment: str,
+    data: Path | None,
+    tolerances: tuple[str, ...],
+    keep: Path | None,
+    yes: bool,
+    runs: Path | None,
+    as_json: bool,
+) -> None:
+    """Make a run again from its REPORT, or a RUN's record, and judge whether it came to the same.
+
+    The verdict is identical, within tolerance, diverged, or could not run; below it stands what was compared, and what
+    the likely cause is. Neither git nor the repository is needed.
+
+    \b
+    labkit reproduce digits-cnn.html
+    labkit reproduce digits-cnn@last --env rebuild
+    labkit reproduce digits-cnn.html --data ~/data --tolerance test_accuracy=0.005
+    """
+    from labkit.record import lab
+    from labkit.workbench import again
+
+    folder = lab.runs_folder(Path.cwd(), runs)
+    wanted = again.Wanted(environment == "rebuild", data, again.tolerance(tolerances), folder, keep)
+
+    def ask(question: str) -> bool:
+        return sys.stdin.isatty() and click.confirm(question, err=True)
+
+    ctx.exit(again.reproduce(name, wanted, yes=yes, as_json=as_json, ask=ask))
+
+
+@main.command()
+@click.argument(
+    "reports", metavar="[REPORT]...", nargs=-1, type=click.Path(path_type=Path, exists=True, dir_okay=False)
+)
+@env_option
+@data_option
+@tolerance_option
+@runs_option
+@json_option
+@click.pass_context
+def verify(
+    ctx: click.Context,
+    reports: tuple[Path, ...],
+    environment: str,
+    data: Path | None,
+    tolerances: tuple[str, ...],
+    runs: Path | None,
+    as_json: bool,
+) -> None:
+    """Make the runs of all reports of this lab again; the exit status says whether each came to the same.
+
+    \b
+    labkit verify
+    labkit verify reports/digits-cnn.html --json
+    """
+    from labkit.record import lab
+    from labkit.workbench import again
+
+    folder = lab.runs_folder(Path.cwd(), runs)
+    wanted = again.Wanted(environment == "rebuild", data, again.tolerance(tolerances), folder)
+    ctx.exit(again.verify(list(reports), wanted, as_json))
+
+
 @main.command()
 @click.argument("names", metavar="[NOTEBOOK|FOLDER]...", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--fix", is_flag=True, help="Mend ids, the order of keys, and what a run has left; never a source.")

@@ -1,0 +1,174 @@
+"""What `labkit reproduce` and `labkit verify` do around a reproduction: find, ask, execute, store, print."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from labkit.errors import BadInput, LabkitError
+from labkit.record import find, lab
+from labkit.record.capsule import Capsule
+from labkit.record.files import write_atomic, write_json
+from labkit.record.rundir import RunDir
+from labkit.workbench import execute, reproductions, terminal, unpack
+from labkit.workbench.compare import Comparison
+from labkit.workbench.job import Job
+from labkit.workbench.reproduce import Wanted, reproduced
+from labkit.workbench.tolerance import Tolerance
+
+
+def tolerance(texts: tuple[str, ...]) -> Tolerance | None:
+    """Returns what `--tolerance` asks for: `0.01`, a part of each value; `METRIC=0.002`, of one metric as it stands.
+
+    Raises:
+        BadInput: It is neither.
+    """
+    relative, absolute = None, dict[str, float]()
+    for text in texts:
+        name, _, number = text.rpartition("=")
+        try:
+            value = float(number)
+        except ValueError:
+            value = -1.0
+        if not 0 <= value < float("inf"):
+            raise BadInput(f"--tolerance {text!r} is neither a number from 0 up nor METRIC=NUMBER")
+        if name:
+            absolute[name] = value
+        else:
+            relative = value
+    return Tolerance(relative, absolute, "--tolerance") if texts else None
+
+
+def reproduce(name: str, wanted: Wanted, *, yes: bool, as_json: bool, ask: Callable[[str], bool]) -> int:
+    """Makes a run again, stores and prints the verdict, and returns the exit status.
+
+    Args:
+        name: A report's file, or any name of a run.
+        wanted: How to.
+        yes: Execute what a file of elsewhere carries without asking.
+        as_json: Print the verdict for a program.
+        ask: Asks a question.
+
+    Raises:
+        BadInput: There is no such record, it cannot be made again, or nobody agreed.
+    """
+    packed = unpack.opened(name, wanted.runs)
+    own = _own(packed, wanted.runs)
+    is_file = name.endswith((".html", ".htm")) and Path(name).is_file()
+    if own is None and not yes and not ask(_question(name, packed)):
+        raise BadInput(f"nothing was executed: {name} is of elsewhere, and nobody agreed; --yes agrees")
+
+    def say(line: str) -> None:
+        print(f"labkit: {terminal.printable(line)}", file=sys.stderr)
+
+    with reproduced(packed, wanted, _execute(as_json), say) as verdict:
+        page = _store(verdict, own, Path(name) if is_file else None)
+        _print(verdict, as_json)
+        if page is not None and not as_json:
+            print(f"page: {os.path.relpath(page)}")
+    return verdict.exit_status
+
+
+def _own(packed: Capsule, runs: Path) -> RunDir | None:
+    """Returns the run of this lab that a record is of; None where it is of elsewhere.
+
+    A name alone is no proof: what would be executed must be what the run has.
+    """
+    wanted = str(packed.json("run.json").get("id") or "")
+    found = next((run for run in find.every(runs) if wanted and run.id == wanted), None)
+    if found is None:
+        return None
+    sources = [name for name in packed.files if name.startswith(("source/", "data/", "run.json"))]
+    same = all(packed.files[name] == _content(found, name) for name in sources if name.endswith((".py", ".ipynb")))
+    return found if same else None
+
+
+def _content(run: RunDir, name: str) -> bytes | None:
+    try:
+        return (run.path / name).read_bytes()
+    except OSError:
+        return None
+
+
+def _question(name: str, packed: Capsule) -> str:
+    manifest = packed.json("run.json")
+    who = " ".join(str(manifest.get(key) or "") for key in ("author", "created")).strip()
+    code = sum(path.endswith((".py", ".ipynb")) for path in packed.files)
+    return terminal.printable(
+        f"{name} comes from elsewhere ({who or 'unknown'}). Its notebook and modules, {code} files, would be executed "
+        "with your rights. Execute them?"
+    )
+
+
+def _execute(quiet: bool) -> Callable[[Job], object]:
+    def carry_out(prepared: Job) -> None:
+        progress = execute.Progress()
+        with progress.stops, terminal.live_line(prepared.directory, progress, quiet=quiet):
+            execute.execute(prepared, progress)
+        if progress.stopping:
+            raise SystemExit(130 if progress.stopping == "SIGINT" else 143)
+
+    return carry_out
+
+
+def _store(verdict: Comparison, own: RunDir | None, report: Path | None) -> Path | None:
+    """Keeps the verdict beside the run, or beside the report's file; returns its page."""
+    from labkit.workbench import verdictpage
+
+    try:
+        if own is not None:
+            return reproductions.store(replace(verdict, then=own), own).page
+        if report is None:
+            return None
+        beside = report.with_name(f"{report.stem}.reproduced")
+        page = beside.with_name(f"{beside.name}.html")
+        write_atomic(page, verdictpage.render(verdict).encode("utf-8", "replace"))
+        write_json(beside.with_name(f"{beside.name}.json"), verdict.facts())
+        return page
+    except (OSError, LabkitError) as error:
+        print(f"labkit: the verdict was not stored: {error}", file=sys.stderr)
+        return None
+
+
+def _print(verdict: Comparison, as_json: bool) -> None:
+    from labkit.workbench import verdictlines
+
+    verdictlines.print_comparison(verdict, as_json=as_json)
+
+
+def verify(reports: list[Path], wanted: Wanted, as_json: bool) -> int:
+    """Makes the runs of a lab's reports again, one after the other, and returns the highest exit status.
+
+    Raises:
+        BadInput: There is no report.
+    """
+    from labkit.record.files import dumps
+
+    found = reports or _pages(lab.root(Path.cwd()) / "reports")
+    if not found:
+        raise BadInput("there are no reports in reports/; make some with `labkit report`, or name them")
+    verdicts, status = {}, 0
+    for path in found:
+        name = os.path.relpath(path)
+        try:
+            packed = unpack.opened(str(path), wanted.runs)
+            with reproduced(packed, wanted, _execute(True), lambda line: None) as verdict:
+                _store(verdict, _own(packed, wanted.runs), path)
+                facts, ended = verdict.facts(), verdict.exit_status
+        except LabkitError as error:
+            facts, ended = {"verdict": "could not run", "cause": str(error)}, error.exit_status
+        verdicts[name], status = facts, max(status, ended)
+        if not as_json:
+            print(f"{name}: {facts['verdict']}: {terminal.printable(str(facts['cause']))}", flush=True)
+    if as_json:
+        sys.stdout.write(dumps(verdicts, pretty=True).decode() + "\n")
+    return status
+
+
+def _pages(folder: Path) -> list[Path]:
+    found = sorted(folder.rglob("*.html")) if folder.is_dir() else []
+    return [path for path in found if path.name != "index.html" and not re.search(r"\.reproduced\.html$", path.name)]
