@@ -450,6 +450,48 @@ def reproduce(
 
 
 @main.command()
+@click.argument("notebook", type=click.Path(path_type=Path))
+@click.option("--seeds", type=click.IntRange(min=2), required=True, help="How many, from RANDOM_SEED on.")
+@click.option(
+    "--repeats", type=click.IntRange(min=0), default=1, show_default=True, help="More runs of the first seed."
+)
+@parameters_option
+@files_option
+@runs_option
+@json_option
+def repeat(
+    notebook: Path,
+    seeds: int,
+    repeats: int,
+    parameters: tuple[str, ...],
+    files: tuple[Path, ...],
+    runs: Path | None,
+    as_json: bool,
+) -> None:
+    """Run NOTEBOOK with several seeds and measure how far its results spread.
+
+    The report then states them as mean ± spread, and `labkit reproduce` takes the spread for its tolerance where the
+    hardware is another and equal bits cannot be expected.
+
+    \b
+    labkit repeat notebooks/digits-cnn.ipynb --seeds 5
+    """
+    from labkit.workbench import again, params, reports, terminal
+    from labkit.workbench import repeat as repeating
+
+    asked = params.from_command_line(parameters, files)
+    wanted = repeating.Wanted(notebook, seeds, repeats, asked, runs, ["labkit", *sys.argv[1:]])
+    found, made = repeating.repeat(wanted, again.executor(quiet=True), lambda line: click.echo(line, err=True))
+    for run in made:
+        reports.write_of_run(run)
+    if as_json:
+        terminal.print_json(found.facts())
+    else:
+        for line in repeating.lines(found):
+            click.echo(terminal.printable(line))
+
+
+@main.command()
 @click.argument(
     "reports", metavar="[REPORT]...", nargs=-1, type=click.Path(path_type=Path, exists=True, dir_okay=False)
 )

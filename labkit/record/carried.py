@@ -30,7 +30,7 @@ MOST_FILES = 5_000
 MOST_LEFT_OUT = 500
 FINGERPRINTED_BYTES = 2**30
 TOP = (
-    "run.json", "params.yaml", "environment.json", "requirements.txt", "machine.json", "inputs.json",
+    "run.json", "params.yaml", "environment.json", "requirements.txt", "machine.json", "inputs.json", "spread.json",
     "fingerprints.jsonl", "stated.json", "training.json", "journal.jsonl", "metrics.jsonl",
 )  # fmt: skip
 OF_ATTEMPT = ("exit.json", "claim.json", "restored.json", "resume.json", "kernel.json")

@@ -18,6 +18,7 @@ VARIABLE = re.compile(
     r"(?:AT|ATEN|BLIS|CUBLAS|CUDA|CUDNN|DNNL|GLOO|GOMP|KMP|MKL|NCCL|NUMEXPR|NVIDIA|OMP|ONEDNN|OPENBLAS|PYTORCH|TORCH|VECLIB)"
     r"_[A-Z0-9_]+|PYTHONHASHSEED|TZ|LANG|LC_[A-Z]+"
 )
+SET_BY_PACKAGES = ("KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK")  # by scikit-learn, when it is imported
 OF_ONE_MACHINE = re.compile(r"CUDA_VISIBLE_DEVICES|CUDA_HOME|CUDA_PATH|NVIDIA_.*|.*_(?:DIR|HOME|PATH|CACHE)")
 LONGEST = 200
 SYSCTL_S = 2.0
@@ -29,8 +30,12 @@ VECTORS = (  # PyTorch's name, and what a processor has that can do it; the wide
 
 def variables() -> dict[str, str]:
     """Returns the environment variables that numbers may depend on, as far as they are set."""
-    found = {name: value for name, value in sorted(os.environ.items()) if VARIABLE.fullmatch(name)}
-    return {name: value for name, value in found.items() if len(value) <= LONGEST and not FORM.search(value)}
+    found = {name: os.environ[name] for name in sorted(os.environ) if VARIABLE.fullmatch(name)}
+    return {
+        name: value
+        for name, value in found.items()
+        if name not in SET_BY_PACKAGES and len(value) <= LONGEST and not FORM.search(value)
+    }
 
 
 def cores() -> int:

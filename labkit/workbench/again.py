@@ -65,7 +65,7 @@ def reproduce(name: str, wanted: Wanted, *, yes: bool, as_json: bool, ask: Calla
     def say(line: str) -> None:
         print(f"labkit: {terminal.printable(line)}", file=sys.stderr)
 
-    with reproduced(packed, wanted, _execute(as_json), say) as verdict:
+    with reproduced(packed, wanted, executor(as_json), say) as verdict:
         page = _store(verdict, own, Path(name) if is_file else None)
         _print(verdict, as_json)
         if page is not None and not as_json:
@@ -104,13 +104,16 @@ def _question(name: str, packed: Capsule) -> str:
     )
 
 
-def _execute(quiet: bool) -> Callable[[Job], object]:
-    def carry_out(prepared: Job) -> None:
+def executor(quiet: bool) -> Callable[[Job], str]:
+    """Returns what executes a prepared run, shows how far it is unless `quiet`, and tells how it ended."""
+
+    def carry_out(prepared: Job) -> str:
         progress = execute.Progress()
         with progress.stops, terminal.live_line(prepared.directory, progress, quiet=quiet):
-            execute.execute(prepared, progress)
+            ended = execute.execute(prepared, progress)
         if progress.stopping:
             raise SystemExit(130 if progress.stopping == "SIGINT" else 143)
+        return ended.state
 
     return carry_out
 
@@ -156,7 +159,7 @@ def verify(reports: list[Path], wanted: Wanted, as_json: bool) -> int:
         name = os.path.relpath(path)
         try:
             packed = unpack.opened(str(path), wanted.runs)
-            with reproduced(packed, wanted, _execute(True), lambda line: None) as verdict:
+            with reproduced(packed, wanted, executor(True), lambda line: None) as verdict:
                 _store(verdict, _own(packed, wanted.runs), path)
                 facts, ended = verdict.facts(), verdict.exit_status
         except LabkitError as error:

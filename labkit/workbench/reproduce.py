@@ -15,13 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from labkit.errors import BadInput, LabkitError
-from labkit.record import lab
+from labkit.record import lab, spread
 from labkit.record.capsule import Capsule
 from labkit.record.files import read_json
 from labkit.record.find import every
 from labkit.record.fingerprints import Known
 from labkit.record.rundir import RunDir
 from labkit.record.status import status
+from labkit.record.text import counted
 from labkit.workbench import asrecorded, compare, job, literals, params, placed, rebuilt, unpack
 from labkit.workbench.asrecorded import AsRecorded
 from labkit.workbench.chain import mapping
@@ -170,4 +171,13 @@ def _judged(laid: LaidOut, setting: AsRecorded, wanted: Wanted) -> Comparison:
         why = f"the notebook {ended.state}: {ended.reason}"
         return compare.could_not_run(laid.record, why, 1, as_recorded=setting.said)
     doubts = f"equal bits are not to be expected: {'; '.join(setting.doubts)}" if setting.doubts else ""
-    return compare.compare(laid.record, made[-1], tolerance=wanted.tolerance, expected=doubts, as_recorded=setting.said)
+    tolerance = wanted.tolerance or (_noise(laid.record) if setting.doubts else None)
+    return compare.compare(laid.record, made[-1], tolerance=tolerance, expected=doubts, as_recorded=setting.said)
+
+
+def _noise(then: RunDir) -> Tolerance | None:
+    """Returns what the seeds of a run say of how far two results may lie apart; None where it was never repeated."""
+    found = spread.read(then)
+    if found is None or not found.deviations:
+        return None
+    return Tolerance.of_noise(found.deviations, counted(len(found.seeds), "seed"))
