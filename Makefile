@@ -1,7 +1,7 @@
 # Every target makes the environment it needs first. `make` lists the targets.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help env report run lab doctor setup diff diff-web test check faults bench lock clean
+.PHONY: help env report run reproduce verify lab doctor setup diff diff-web test check faults bench lock clean
 
 # As typed: make would expand a dollar sign in them, and the shell a quote.
 export LABKIT_NB := $(value NB)
@@ -9,7 +9,8 @@ export LABKIT_P := $(value P)
 export LABKIT_F := $(value F)
 export LABKIT_RERUN := $(value RERUN)
 export LABKIT_BASE := $(value BASE)
-unexport NB P F RERUN BASE
+export LABKIT_RUN_NAME := $(value RUN)
+unexport NB P F RERUN BASE RUN
 export PYTHON CONDA
 
 IN_ENV := @sh scripts/environment.sh
@@ -25,6 +26,12 @@ report: ## write reports/: [NB=notebooks/x.ipynb] [P="EPOCHS=3 NOTE='two words'"
 
 run: ## execute one notebook: NB=notebooks/x.ipynb [P="EPOCHS=3"] [F=params.yaml]
 	$(IN_ENV) python scripts/labkit_options.py run
+
+reproduce: ## make a run again and judge whether it came to the same: RUN=reports/x.html, or a run's name
+	$(IN_ENV) sh -c 'exec labkit reproduce -- "$${LABKIT_RUN_NAME:-last}"'
+
+verify: ## make the runs of all reports again; the exit status says whether each came to the same, for a nightly job
+	$(IN_ENV) labkit verify
 
 lab: ## JupyterLab on this machine's loopback with a token: [ARGS="--no-browser --port 8889"]
 	$(IN_ENV) jupyter lab --ServerApp.ip=127.0.0.1 $(ARGS)

@@ -450,6 +450,27 @@ def reproduce(
 
 
 @main.command()
+@click.argument("then", metavar="RUN")
+@click.argument("now", metavar="RUN", default="last")
+@tolerance_option
+@runs_option
+@json_option
+def compare(then: str, now: str, tolerances: tuple[str, ...], runs: Path | None, as_json: bool) -> None:
+    """Say why two runs did not come to the same: the first with the second, by default the last.
+
+    \b
+    labkit compare 3f9a1c last
+    labkit compare digits-cnn@best:test_accuracy digits-cnn@last --json
+    """
+    from labkit.workbench import again, verdictlines
+    from labkit.workbench import compare as comparing
+
+    tolerance = again.tolerance(tolerances)
+    found = comparing.compare(_find(then, runs), _find(now, runs), tolerance=tolerance)
+    verdictlines.print_comparison(found, as_json=as_json)
+
+
+@main.command()
 @click.argument("notebook", type=click.Path(path_type=Path))
 @click.option("--seeds", type=click.IntRange(min=2), required=True, help="How many, from RANDOM_SEED on.")
 @click.option(
