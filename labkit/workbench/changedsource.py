@@ -129,7 +129,8 @@ def _notebook(then: Source, now: Source) -> Iterator[Difference]:
         elif cell.source != old[key].source or cell.is_code != old[key].is_code:
             yield _cell(old[key], cell, has_parameters)
     yield from (_added(cell, "is missing here") for key, cell in old.items() if key not in new)
-    orders = [[key for key, cell in one.items() if cell.is_code and key in old and key in new] for one in (old, new)]
+    both = {key for key, cell in new.items() if cell.is_code and key in old and old[key].is_code}
+    orders = [[key for key in one if key in both] for one in (old, new)]
     if orders[0] != orders[1]:
         place = next(key for key, other in zip(orders[1], orders[0], strict=False) if key != other)
         yield Difference(f"the cells are in another order, from {new[place].name} on", "source")

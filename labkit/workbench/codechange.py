@@ -15,7 +15,7 @@ from labkit.workbench.outline import MAGIC
 LONGEST = 80  # characters of a line that is shown
 RUNS_PYTHON = re.compile(r"\s*%%(time|timeit|capture|prun)\b")  # cell magics around a cell of Python
 _UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
-Place = tuple[int, int]  # lines then and now, from 1
+Place = tuple[int, int]  # lines then and now, from 1; negative where nothing stands there
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def first_change(then: str, now: str) -> Change | None:
     try:
         place = _first(_tree(then), _tree(now), (1, 1))
         magics = _differing(_magics(then), _magics(now))
-        place = min(filter(None, (place, magics)), key=lambda one: one[1], default=None)
+        place = min(filter(None, (place, magics)), key=lambda one: abs(one[1]), default=None)
     except _UNREADABLE:
         place = _differing(_lines(then), _lines(now))
     return _change(then, now, place) if place is not None else None
@@ -108,10 +108,10 @@ def _lines(source: str) -> list[tuple[int, str]]:
 
 def _differing(then: list[tuple[int, str]], now: list[tuple[int, str]]) -> Place | None:
     """Returns the first lines whose texts differ."""
-    before = (then[-1][0] if then else 1, "")
+    before, after = (lines[-1] if lines else (1, "") for lines in (then, now))
     for old, new in zip_longest(then, now):
         if old is None or new is None or old[1] != new[1]:
-            return (old or before)[0], (new or (now[-1] if now else (1, "")))[0]
+            return (old[0] if old else -before[0]), (new[0] if new else -after[0])
     return None
 
 
@@ -146,12 +146,12 @@ def _first(then: object, now: object, at: Place) -> Place | None:
 def _extra(then: list[object], now: list[object], at: Place) -> Place:
     count = min(len(then), len(now))
     if len(then) > count:
-        return getattr(then[count], "lineno", at[0]), at[1]
-    return at[0], getattr(now[count], "lineno", at[1])
+        return getattr(then[count], "lineno", at[0]), -abs(at[1])
+    return -abs(at[0]), getattr(now[count], "lineno", at[1])
 
 
 def _change(then: str, now: str, place: Place) -> Change:
-    return Change(place[1], _line(then, place[0]), _line(now, place[1]))
+    return Change(abs(place[1]), _line(then, place[0]), _line(now, place[1]))
 
 
 def _line(source: str, number: int) -> str:

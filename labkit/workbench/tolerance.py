@@ -42,7 +42,8 @@ class Tolerance:
         if then == now or (then != then and now != now):
             return True
         try:
-            return abs(now - then) <= self.limit(metric, then)
+            apart = float(abs(now - then))
+            return math.isfinite(apart) and apart <= self.limit(metric, then)
         except OverflowError:  # integers beyond floats
             return False
 
