@@ -10,7 +10,7 @@ from plain import plain_text, values
 from labkit.errors import NotebookProblem, ParameterProblem
 from labkit.record.allowed import shown
 from labkit.record.declared import declared
-from labkit.record.secret import is_secret, is_secret_default, masked
+from labkit.record.secret import FORM, holds_secret, is_secret, is_secret_default, masked
 from labkit.workbench.params import admit, from_command_line, resolve
 
 SECRET = "ghp_0123456789abcdefABCDEF"
@@ -164,3 +164,24 @@ def test_no_refusal_repeats_what_looks_like_a_secret(given: list[str]):
     with pytest.raises(ParameterProblem) as refused:
         resolve(declared(CELL), from_command_line(given, []), "x.ipynb")
     assert SECRET[:12] not in str(refused.value) and PLAIN not in str(refused.value)
+
+
+MORE_FORMS = [
+    "sk_live_0123456789abcdef",
+    "eyJhbGciOiJIUzI1.eyJzdWIiOiIxMjM0.SflKxwRJSMeKKF2",
+    "Bearer 0123456789abcdefgh",
+]
+MORE_FORMS += ["hooks.slack.com/services/T0/B0/x1", "https://x.org/?a=1&password=lovelace"]
+
+
+@pytest.mark.parametrize("text", [*FORMS, *MORE_FORMS])
+def test_a_file_that_holds_a_secret_in_any_line_is_told_from_others(text: str):
+    before, after = "import os  # https://example.org/a:b\n" * 50, "\ntask-1 = 2\n"
+    assert holds_secret(f"{before}key = '{text}'{after}")
+    assert not holds_secret(before + after)
+
+
+@given(st.text(alphabet="aksE-_:/@\n .", max_size=60), st.sampled_from([*FORMS, *MORE_FORMS]), st.text(max_size=20))
+def test_looking_at_lines_with_hints_finds_what_looking_at_all_finds(before: str, form: str, after: str):
+    for text in (before + form + after, before, after):
+        assert holds_secret(text) == any(FORM.search(line) for line in text.split("\n"))

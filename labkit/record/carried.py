@@ -166,7 +166,7 @@ def _may_hold_key(name: str) -> bool:
 
 
 def _holds_key(content: bytes) -> bool:
-    return secret.FORM.search(content[:SEARCHED_BYTES].decode("utf-8", "replace")) is not None
+    return secret.holds_secret(content[:SEARCHED_BYTES].decode("utf-8", "replace"))
 
 
 def _data(run: RunDir) -> tuple[dict[str, bytes], list[LeftOut]]:

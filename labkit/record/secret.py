@@ -23,6 +23,11 @@ FORM = re.compile(
     r"|(?<=://)[^\s/:@]*:(?![$<{*])[^\s/:@]+(?=@)",
     re.ASCII,
 )
+# In lower case; every text of one of the forms has one of these. Looking for them takes a hundredth of the time.
+_HINTS = (
+    "sk-", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "hf_", "akia", "xox", "aiza", "glpat-", "k_live_",
+    "k_test_", "eyj", "bearer ", "hooks.slack.com", "password=", "private key-----", "://",
+)  # fmt: skip
 _KEYS = r"api[_-]?keys?|access[_-]?key|private[_-]?key|secrets?(?:[_-]?key)?|passwords?|passwd|passphrase|credentials?"
 _OF_TEXT = "".join(f"(?<!{word}_)" for word in "bos cls end eos mask pad sep special start stop unk".split())
 _NAMED = rf"(?:^|[^a-z])(?:{_KEYS}|{_OF_TEXT}token)"
@@ -52,6 +57,15 @@ def is_secret(name: str, value: Any, names: re.Pattern[str] = NAME) -> bool:
     if isinstance(value, str):
         return bool(FORM.search(value) or (names.search(name) and not NO_KEY.match(value)))
     return type(value) is int and abs(value) >= LONG_NUMBER and bool(KEY_NAME.search(name))
+
+
+def holds_secret(text: str) -> bool:
+    """Tells whether a long text, as a file, has a secret in one of its lines."""
+    lowered = text.lower()
+    hints = [hint for hint in _HINTS if hint in lowered]
+    return bool(hints) and any(
+        FORM.search(line) for line in text.split("\n") if any(hint in line.lower() for hint in hints)
+    )
 
 
 def is_secret_default(name: str, value: Any) -> bool:
