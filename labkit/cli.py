@@ -411,6 +411,7 @@ tolerance_option = click.option(
 @env_option
 @data_option
 @tolerance_option
+@click.option("--as-now", is_flag=True, help="Run the notebook as it is in this lab now: why does it differ today?")
 @click.option("--keep", type=click.Path(path_type=Path), help="Keep the second run, in this new or empty folder.")
 @click.option("--yes", is_flag=True, help="Execute what a report of elsewhere carries without asking.")
 @runs_option
@@ -422,6 +423,7 @@ def reproduce(
     environment: str,
     data: Path | None,
     tolerances: tuple[str, ...],
+    as_now: bool,
     keep: Path | None,
     yes: bool,
     runs: Path | None,
@@ -435,13 +437,14 @@ def reproduce(
     \b
     labkit reproduce digits-cnn.html
     labkit reproduce digits-cnn@last --env rebuild
+    labkit reproduce digits-cnn@last --as-now
     labkit reproduce digits-cnn.html --data ~/data --tolerance test_accuracy=0.005
     """
     from labkit.record import lab
     from labkit.workbench import again
 
     folder = lab.runs_folder(Path.cwd(), runs)
-    wanted = again.Wanted(environment == "rebuild", data, again.tolerance(tolerances), folder, keep)
+    wanted = again.Wanted(as_now, environment == "rebuild", data, again.tolerance(tolerances), folder, keep)
 
     def ask(question: str) -> bool:
         return sys.stdin.isatty() and click.confirm(question, err=True)
@@ -541,7 +544,7 @@ def verify(
     from labkit.workbench import again
 
     folder = lab.runs_folder(Path.cwd(), runs)
-    wanted = again.Wanted(environment == "rebuild", data, again.tolerance(tolerances), folder)
+    wanted = again.Wanted(False, environment == "rebuild", data, again.tolerance(tolerances), folder)
     ctx.exit(again.verify(list(reports), wanted, as_json))
 
 

@@ -39,6 +39,7 @@ class Wanted:
     """How to make a run again.
 
     Attributes:
+        as_now: Run the lab's notebook as it is now, with what is set now, in the place of the record's copy.
         rebuild: In an environment built from the recorded lock; else in this one.
         data: A folder in which data files are looked for.
         tolerance: How far final values may lie apart; None for equal bits, or the noise band where hardware differs.
@@ -46,6 +47,7 @@ class Wanted:
         keep: A folder for the second run; None to remove it.
     """
 
+    as_now: bool = False
     rebuild: bool = False
     data: Path | None = None
     tolerance: Tolerance | None = None
@@ -73,7 +75,7 @@ def reproduced(packed: Capsule, wanted: Wanted, execute: Callable[[Job], object]
     with _scratch(wanted.keep) as folder:
         laid = unpack.lay_out(packed, folder)
         machine = read_json(laid.record.machine)
-        setting = asrecorded.settings(machine)
+        setting = AsRecorded() if wanted.as_now else asrecorded.settings(machine)
         try:
             python = _ready(laid, wanted, say)
         except LabkitError as error:
@@ -81,8 +83,11 @@ def reproduced(packed: Capsule, wanted: Wanted, execute: Callable[[Job], object]
             return
         for line in setting.said:
             say(f"set as recorded: {line}")
-        with setting.in_place(), _module_paths(laid):
-            _run(laid, python, execute)
+        if wanted.as_now:
+            _run_as_now(laid, execute)
+        else:
+            with setting.in_place(), _module_paths(laid):
+                _run(laid, python, execute)
         yield _judged(laid, setting, wanted)
 
 
@@ -115,6 +120,8 @@ def _ready(laid: LaidOut, wanted: Wanted, say: Say) -> Path | None:
     if laid.notebook is None:
         raise BadInput("the record has no notebook")
     (laid.folder / "runs").mkdir(exist_ok=True)  # it marks the lab
+    if wanted.as_now:
+        return None
     found = placed.place(laid.record, laid.folder, wanted.data, _labs(laid.record), Known(wanted.runs))
     for path in found.changed:
         say(f"{path} is not what it was; it is used as it is")
@@ -160,6 +167,20 @@ def _run(laid: LaidOut, python: Path | None, execute: Callable[[Job], object]) -
     kernel = str(manifest.get("kernel") or "")
     known = job.kernel_specs().find_kernel_specs()
     execute(job.prepare(laid.notebook, wanted, kernel=kernel if kernel in known else None, runs=laid.folder / "runs"))
+
+
+def _run_as_now(laid: LaidOut, execute: Callable[[Job], object]) -> None:
+    """Executes the lab's own notebook, with the parameters that the run was given."""
+    manifest = read_json(laid.record.manifest) or {}
+    inside = str(manifest.get("notebook") or "")
+    found = next((root / inside for root in _labs(laid.record) if inside and (root / inside).is_file()), None)
+    if found is None:
+        raise BadInput(
+            f"the notebook {inside} is in none of {', '.join(map(str, _labs(laid.record)))}; leave --as-now out"
+        )
+    values = {name: literals.read_literal(text) for name, text in mapping(manifest.get("values")).items()}
+    given = tuple((name, value) for name, value in values.items() if name in mapping(manifest.get("given")))
+    execute(job.prepare(found, [params.Source("the record", given)] if given else [], runs=laid.folder / "runs"))
 
 
 def _judged(laid: LaidOut, setting: AsRecorded, wanted: Wanted) -> Comparison:
