@@ -52,8 +52,8 @@ def run_of(folder: Path, document: nbformat.NotebookNode) -> RunDir:
 
 
 def page_overhead_bytes(page: str) -> int:
-    """Returns the size of a page without the images that it carries."""
-    return len(re.sub(r"data:image/[^\"')]+", "", page).encode())
+    """Returns the size of a page without the images and the record that it carries."""
+    return len(re.sub(r"data:image/[^\"')]+|<template[^<]*</template>", "", page).encode())
 
 
 def main() -> None:

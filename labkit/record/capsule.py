@@ -242,7 +242,7 @@ def extract(path: Path) -> bytes:
     """
     said = page_capsule(path)
     if said is None:
-        raise CapsuleProblem(f"{path} is no report that carries a record; one of an earlier labkit has none")
+        raise CapsuleProblem(f"{path} is no report that carries a record; `labkit report RUN` makes one")
     if not re.fullmatch(r"\d{1,9} [0-9a-f]{64}", said):
         raise CapsuleProblem(f"{path} carries no record: {said or 'it is of no run'}")
     tail = _tail(path)
