@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import random
 from pathlib import Path
 
 import pytest
+from mutations import mutated
 from pages import notebook, prose
 from records import tree
 from running import labkit, run
@@ -19,6 +21,7 @@ from labkit.record.capsule import parse
 from labkit.record.find import every
 from labkit.record.metrics import read as read_metrics
 from labkit.workbench.report import write_report
+from labkit.workbench.terminal import printable
 from labkit.workbench.unpack import SHOWN, lay_out, opened, told
 
 
@@ -203,3 +206,18 @@ def test_a_notebook_of_a_hostile_title_is_told_in_one_line(tmp_path: Path) -> No
     laid = lay_out(capsule.of_run(made), tmp_path / "out")
     assert laid.notebook == tmp_path / "out" / "notebook.ipynb"
     assert not [line for line in told(laid) if "\x1b" in line or os.linesep in line]
+
+
+@pytest.mark.parametrize("name", ["run.json", "inputs.json", "checkpoints/000001.json", "source/modules.json"])
+def test_a_run_with_any_damage_is_carried_and_laid_out_or_refused(tmp_path: Path, name: str) -> None:
+    made = full_run(tmp_path)
+    made.checkpoints.mkdir()
+    about = {"bytes": 5, "sha256": "0" * 64, "lines": 3}
+    (made.checkpoints / "000001.json").write_text(json.dumps(about))
+    whole = (made.path / name).read_bytes()
+    chance = random.Random(name)
+    for number in range(150):
+        (made.path / name).write_bytes(mutated(whole, chance))
+        laid = lay_out(parse(capsule.pack(made)), tmp_path / "out" / str(number))
+        assert all(path.resolve().is_relative_to(laid.folder) for path in laid.folder.rglob("*"))
+        assert all(line.isprintable() for line in map(printable, told(laid)))
