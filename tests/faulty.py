@@ -37,6 +37,7 @@ class Faults:
         self.folder, (self.call, _, self.only) = folder, call.partition(" ")
         self.number, self.fault, self.lasting = number, fault, lasting
         self.count = 0
+        self.tell: Callable[[], object] = lambda: None  # called when the first fails: a killed process says no more
         self._lock = threading.Lock()
         self._owner = os.getpid()
 
@@ -46,6 +47,8 @@ class Faults:
             return False
         with self._lock:
             self.count += 1
+            if self.count == self.number:
+                self.tell()
             return self.count == self.number or (self.lasting and self.count > self.number)
 
     def _is_ours(self, target: Any) -> bool:
@@ -155,6 +158,7 @@ def install_from_environment() -> None:
 
     import atexit
 
+    faults.tell = tell
     os._exit = leave_told  # type: ignore[assignment]  # the kernel's way out
     atexit.register(tell)
 

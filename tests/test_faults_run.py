@@ -463,6 +463,15 @@ def test_whichever_call_fails_in_runner_or_supervisor_the_record_is_whole_or_the
     print(f"{number - 1} calls failed")
 
 
+@pytest.fixture(scope="module")
+def whole(real_lab: Path) -> bytes:
+    """The metrics of a training without faults."""
+    ran = real(real_lab, "kernel", "write", 10**9, errno.EIO, False)
+    assert status(ran.run).state == "finished", ran.err
+    check_real(ran, canonical(ran.run.metrics))
+    return canonical(ran.run.metrics)
+
+
 DIE = "run.directory.attempt.name == '1' and os.kill(os.getpid(), signal.SIGKILL)"
 
 
@@ -478,14 +487,12 @@ DIE = "run.directory.attempt.name == '1' and os.kill(os.getpid(), signal.SIGKILL
     ],
 )
 def test_a_run_with_faults_that_was_killed_goes_on_to_the_same_end(
-    real_lab: Path, process: str, call: str, number: int, fault: int
+    real_lab: Path, whole: bytes, process: str, call: str, number: int, fault: int
 ) -> None:
-    whole = real(real_lab, "kernel", "write", 10**9, number, False)
-    assert status(whole.run).state == "finished", whole.err
     ran = real(real_lab, process, call, number, fault, False, DIE)
     assert status(ran.run).state == "failed" and ran.count >= number, ran.err
     resumed = labkit("resume", str(ran.run.path), "--no-report")
     assert (resumed.returncode, status(ran.run).state) == (0, "finished"), resumed.stderr
-    assert canonical(ran.run.metrics) == canonical(whole.run.metrics)
+    assert canonical(ran.run.metrics) == whole
     whole_files(ran.run)
     whole_checkpoints(ran.run)
