@@ -153,6 +153,7 @@ def test_a_change_that_changed_no_number_is_told_all_the_same(then: RunDir, name
     plant, where, cause = PLANTED[name]
     found = compare(then, twin(then, plant))
     assert (found.verdict, found.exit_status, set(states(found))) == ("identical", 0, {where})
+    assert found.first is not None and found.facts()["first_difference"] is None
     assert f"although {cause.partition(', though')[0].removeprefix('perhaps ')}" in found.cause
 
 
@@ -299,7 +300,8 @@ def test_what_is_missing_is_unknown(then: RunDir, name: str) -> None:
     for found in (compare(then, now), compare(now, then), compare(now, now)):
         json.loads(dumps(found.facts()))
     elsewhere = "environment.json", "source/notebook.ipynb", "source/packages.json"  # another file says it too
-    is_needed = name not in (*elsewhere, "source/modules", "stated.json")
+    nothing = "inputs.json", "fingerprints.jsonl"  # where there was nothing to write, they are not there
+    is_needed = name not in (*elsewhere, *nothing, "source/modules", "stated.json")
     assert ("unknown" in states(compare(now, now)).values()) == is_needed
 
 
@@ -340,6 +342,12 @@ def test_a_record_without_metrics_is_compared_with_nothing(then: RunDir) -> None
     found = compare(then, now)
     assert (found.verdict, found.exit_status) == ("could not run", 2)
     assert "nothing to compare with" in found.cause
+
+
+def test_a_run_that_read_no_data_has_no_file_of_them(then: RunDir) -> None:
+    now = twin(then, lambda run: (run.path / "inputs.json").unlink(), drift)
+    assert compare(then, now).cause.startswith("data/x.csv was read then, and was missing or not read here")
+    assert compare(now, twin(now)).chain[4].state == "equal"
 
 
 def test_an_old_record_is_compared_by_what_it_has(then: RunDir) -> None:

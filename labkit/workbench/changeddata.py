@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -30,19 +32,28 @@ class Print:
 
 
 def prints(run: RunDir) -> list[Print] | None:
-    """Returns the fingerprints of a run in order; None where it has no file of them."""
-    file = open_record(run.path / "fingerprints.jsonl")
+    """Returns the fingerprints of a run in order; None where they are damaged or were not taken."""
+    file = open_record(run.fingerprints)
     if file is None:
-        return None
-    found = []
+        return [] if _had_nothing(run, run.fingerprints) else None
     with file:
         try:
-            for line in iter(lambda: file.readline(LONGEST_LINE), b""):
-                one = _print(line)
-                found += [one] if one is not None else []
+            found = [_print(line) for line in iter(lambda: file.readline(LONGEST_LINE), b"")]
         except OSError:
-            pass
-    return found
+            return None
+    whole = [one for one in found if one is not None]
+    return whole if len(whole) == len(found) else None
+
+
+def _inputs(run: RunDir) -> dict[str, Any] | None:
+    """Returns the record of the files that a run read; None where it is damaged or was not made."""
+    found = read_json(run.inputs)
+    return {} if found is None and _had_nothing(run, run.inputs) else found
+
+
+def _had_nothing(run: RunDir, path: Path) -> bool:
+    """Tells whether a file is not there because there was nothing to write: its run did write what goes with it."""
+    return not os.path.lexists(path) and run.machine.is_file()
 
 
 def _print(line: bytes) -> Print | None:
@@ -62,7 +73,7 @@ def data(then: RunDir, now: RunDir, old: list[Print] | None, new: list[Print] | 
     """Returns the link of the files that were read, and of the data as they were loaded."""
     differences: list[Difference] = []
     notes: list[str] = []
-    read_then, read_now = read_json(then.path / "inputs.json"), read_json(now.path / "inputs.json")
+    read_then, read_now = _inputs(then), _inputs(now)
     if read_then is None or read_now is None:
         notes.append(lacking("the data files", read_then, read_now))
     else:

@@ -9,6 +9,7 @@ from typing import Any
 from labkit.errors import FolderProblem
 from labkit.record.allowed import shown
 from labkit.record.files import read_json, read_regular
+from labkit.record.machine import SET_BY_PACKAGES
 from labkit.record.rundir import RunDir
 from labkit.record.version import VERSION
 from labkit.workbench.chain import ABSENT, Difference, Link, Weight, here_then, lacking, link, mapping
@@ -159,11 +160,7 @@ def _packages(old: dict[str, Facts], new: dict[str, Facts], imported: set[str]) 
 
 def _machine(run: RunDir) -> Facts:
     """Returns what machine.json says; for what it does not say, what the claim and the environment check do."""
-    found = {
-        name: facts
-        for name, facts in (read_json(run.path / "machine.json") or {}).items()
-        if facts or name == "variables"
-    }
+    found = {name: facts for name, facts in (read_json(run.machine) or {}).items() if facts or name == "variables"}
     checked, claimed = read_json(run.environment) or {}, mapping((read_json(run.claim) or {}).get("hardware"))
     known = checked | claimed
     determinism = mapping(checked.get("determinism"))
@@ -234,6 +231,8 @@ def _variables(then: Facts, now: Facts, topics: set[str]) -> Iterator[Difference
         texts = [shown(one[name]) if one.get(name) is not None else "not set" for one in (then, now)]
         is_thread = name in OF_THREADS
         weight: Weight = "doubt" if SELDOM_VARIABLES.fullmatch(name) else "cause"
+        if name in SET_BY_PACKAGES:
+            weight = "harmless"
         if is_thread and "threads" in topics:
             weight = "result"  # the threads that there were say more
         yield Difference(here_then(short(name), *texts), "threads" if is_thread else "variables", weight)

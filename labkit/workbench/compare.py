@@ -82,7 +82,7 @@ class Comparison:
         }
 
     def _first_difference(self) -> dict[str, Any] | None:
-        if self.first is None:
+        if self.first is None or self.verdict == IDENTICAL:
             return None
         found: dict[str, Any] = {"link": self.first.name, "text": self.first.told[0]}
         step = self.step
