@@ -49,7 +49,7 @@ diff-web: ## the same in the browser: [BASE=main]
 	$(IN_ENV) sh -c 'exec labkit diff --web -- "$${LABKIT_BASE:-main}"'
 
 test: ## run all tests, slow and browser ones too: [ARGS="-k lock"]
-	$(IN_ENV) python -m pytest -m "not faults" $(ARGS)
+	$(IN_ENV) python -m pytest -n 2 --dist loadfile -m "not faults" $(ARGS)
 
 check: ## lint, formatting, types, structure and hygiene of notebooks
 	$(IN_ENV) ruff check .

@@ -7,6 +7,7 @@ readers of Parquet and images do, and what other processes open.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import sysconfig
 import tempfile
@@ -24,6 +25,7 @@ PAUSE_S = 1.0  # between what is seen and its fingerprint, so that the start of 
 NOT_OF_CELLS = ("requirements.lock", "pyproject.toml")  # labkit reads them itself
 CODE = (".py", ".pyc", ".pyd", ".so", ".ipynb")
 NO_DATA = ("/proc/", "/sys/", "/dev/", "/etc/", "/usr/", "/lib/", "/lib64/", "/run/", "/var/lib/", "/var/cache/")
+INSTALLED = re.compile(r"/site-packages/|/dist-packages/|\.(?:dist|egg)-info/")
 DATA_ANYWHERE = (".cache",)  # hidden folders in which data sets and weights are kept
 NO_CACHED_DATA = ("matplotlib", "fontconfig", "pip", "labkit", "torch_extensions", "torchinductor", "jedi", "mypy")
 
@@ -139,7 +141,7 @@ class Inputs:
             pass  # what is missing in the record is unknown to who reproduces it
 
     def _is_data(self, path: str) -> bool:
-        if path.endswith(CODE) or path.startswith(str(self._runs) + os.sep):
+        if path.endswith(CODE) or path.startswith(str(self._runs) + os.sep) or INSTALLED.search(path):
             return False
         if path.startswith(self._root + os.sep):
             inside = path[len(self._root) + 1 :]

@@ -142,7 +142,7 @@ elsewhere: dict[str, Path] = {}  # modules in other processes of the same run, b
 
 def first_party(lab: Path) -> dict[str, Path]:
     """Returns the modules of this process whose source lies in the lab, or is labkit's own, by name."""
-    found = {name: path for name, path in elsewhere.items() if _is_first_party(str(path), str(lab))}
+    found: dict[str, Path] = {}
     for name, module in list(sys.modules.items()):
         path = getattr(module, "__file__", None)
         if not isinstance(path, str) or not path.endswith(".py") or name == "__main__":
@@ -150,7 +150,9 @@ def first_party(lab: Path) -> dict[str, Path]:
         path = os.path.abspath(path)  # as `sys.path.append("../..")` leaves them, they seem to lie in the lab
         if _is_first_party(path, str(lab)):
             found[name] = Path(path)
-    return found
+    here = set(found.values())
+    others = ((name, path) for name, path in elsewhere.items() if path not in here)
+    return found | {name: path for name, path in others if _is_first_party(str(path), str(lab))}
 
 
 def _is_first_party(path: str, lab: str) -> bool:
