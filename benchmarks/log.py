@@ -7,6 +7,7 @@ The ways to log four numbers take turns in one process, in another order each ro
     bare      orjson.dumps and os.write of the same line
     writer    labkit.record.metrics.MetricsWriter.log
     run       run.log, as in a notebook
+    step      all that labkit adds to a step: the progress bar's next and its number, and run.log of a tensor
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections.abc import Callable
 
 import orjson
 import rounds
+import torch
 
 import labkit
 from labkit.record.metrics import MetricsWriter
@@ -46,15 +48,25 @@ def logged(run: labkit.Run) -> None:
         run.log(step, **VALUES)
 
 
+def stepped(run: labkit.Run, loss: torch.Tensor) -> None:
+    """Goes through steps as a notebook does, without the training."""
+    progress = run.progress(range(CALLS), "step")
+    for step in progress:
+        run.log(step, loss=loss)
+        progress.set(loss=loss)
+
+
 def measure(count: int) -> dict[str, float]:
     """Returns the median cost of a call in microseconds, and beside the bare way's in the same round."""
     with rounds.own_runs() as folder:
         fd = os.open(folder / "bare.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         writer, run = MetricsWriter(folder / "metrics.jsonl"), labkit.start()
+        loss = torch.tensor(0.5)
         ways: dict[str, Callable[[], None]] = {
             "bare": lambda: bare(fd),
             "writer": lambda: written(writer),
             "run": lambda: logged(run),
+            "step": lambda: stepped(run, loss),
         }
         wall, _ = rounds.interleaved(ways, count)
         run.finish()

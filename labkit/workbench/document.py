@@ -104,7 +104,7 @@ class Document:
             "title": self.title[:300],
             "state": ", ".join([self.facts.state, *self.facts.labels]),
             "verdicts": in_short(self.facts.verdicts),
-            "number": f"{main[0].name} {main[0].last}" if main else "",
+            "number": f"{main[0].name} {main[0].spread or main[0].last}" if main else "",
             "given": ", ".join(f"{one.name}={one.value}" for one in self.facts.parameters if one.given)[:300],
             "question": _in_short(self.question),
             "conclusion": _in_short(self.conclusion),

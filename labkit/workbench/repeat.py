@@ -13,7 +13,7 @@ from labkit.record.rundir import RunDir
 from labkit.record.spread import SEED, Spread
 from labkit.workbench import job, notebook, params
 from labkit.workbench.job import Job
-from labkit.workbench.wording import number
+from labkit.workbench.wording import mean_and_spread, number
 
 
 @dataclass(frozen=True)
@@ -86,12 +86,8 @@ def lines(found: Spread) -> list[str]:
     for name, facts in found.metrics.items():
         apart: Any = found.repeated.get(name)
         again = "" if apart is None else "equal" if apart == 0 else f"{number(apart)} apart"
-        rows.append((name, mean_and_spread(facts), number(facts["min"]), number(facts["max"]), again))
+        rows.append(
+            (name, mean_and_spread(facts["mean"], facts.get("std")), number(facts["min"]), number(facts["max"]), again)
+        )
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
     return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-
-
-def mean_and_spread(facts: Any) -> str:
-    """Returns a metric's mean and standard deviation: `0.9903 ± 0.0021`."""
-    std = facts.get("std")
-    return number(facts["mean"]) + (f" ± {number(std)}" if isinstance(std, float) else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import UTC, datetime
 
@@ -45,6 +46,22 @@ def number(value: object) -> str:
     if isinstance(value, float) and not (value.is_integer() and abs(value) < 1e6):
         return f"{value:.4g}"
     return f"{value:.0f}" if isinstance(value, float) else short(value)
+
+
+def mean_and_spread(mean: float, std: object) -> str:
+    """Returns a mean and its standard deviation, of which two digits mean something.
+
+    >>> mean_and_spread(0.90556, 0.01273), mean_and_spread(12.0, None)
+    ('0.906 ± 0.013', '12')
+    """
+    if not isinstance(std, float) or not math.isfinite(std) or not math.isfinite(mean):
+        return number(mean)
+    if std == 0:
+        return f"{number(mean)} ± 0"
+    places = 1 - math.floor(math.log10(std))
+    if not 0 <= places <= 8:
+        return f"{mean:.4g} ± {std:.2g}"
+    return f"{mean:.{places}f} ± {std:.{places}f}"
 
 
 def cell_name(number: int, cell_id: object) -> str:
