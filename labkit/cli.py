@@ -522,6 +522,7 @@ def repeat(
 @env_option
 @data_option
 @tolerance_option
+@click.option("--yes", is_flag=True, help="Execute what reports of elsewhere carry, too.")
 @runs_option
 @json_option
 @click.pass_context
@@ -531,10 +532,13 @@ def verify(
     environment: str,
     data: Path | None,
     tolerances: tuple[str, ...],
+    yes: bool,
     runs: Path | None,
     as_json: bool,
 ) -> None:
     """Make the runs of all reports of this lab again; the exit status says whether each came to the same.
+
+    A report whose run is not in this lab is of elsewhere, and is executed with --yes only.
 
     \b
     labkit verify
@@ -545,7 +549,7 @@ def verify(
 
     folder = lab.runs_folder(Path.cwd(), runs)
     wanted = again.Wanted(False, environment == "rebuild", data, again.tolerance(tolerances), folder)
-    ctx.exit(again.verify(list(reports), wanted, as_json))
+    ctx.exit(again.verify(list(reports), wanted, yes=yes, as_json=as_json))
 
 
 @main.command()

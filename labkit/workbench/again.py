@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from labkit.errors import BadInput, LabkitError
-from labkit.record import find, lab
+from labkit.record import lab
 from labkit.record.capsule import Capsule
 from labkit.record.files import write_atomic, write_json
 from labkit.record.rundir import RunDir
 from labkit.workbench import execute, reproductions, terminal, unpack
-from labkit.workbench.compare import Comparison
+from labkit.workbench.compare import NOT_RUN, Comparison
 from labkit.workbench.job import Job
+from labkit.workbench.own import own_run
 from labkit.workbench.reproduce import Wanted, reproduced
 from labkit.workbench.tolerance import Tolerance
 
@@ -57,15 +61,15 @@ def reproduce(name: str, wanted: Wanted, *, yes: bool, as_json: bool, ask: Calla
         BadInput: There is no such record, it cannot be made again, or nobody agreed.
     """
     packed = unpack.opened(name, wanted.runs)
-    own = _own(packed, wanted.runs)
+    own = own_run(packed, wanted.runs)
     is_file = name.endswith((".html", ".htm")) and Path(name).is_file()
-    if own is None and not yes and not ask(_question(name, packed)):
+    if own is None and not yes and not ask(_question(name, packed, wanted)):
         raise BadInput(f"nothing was executed: {name} is of elsewhere, and nobody agreed; --yes agrees")
 
     def say(line: str) -> None:
         print(f"labkit: {terminal.printable(line)}", file=sys.stderr)
 
-    with reproduced(packed, wanted, executor(as_json), say) as verdict:
+    with _ending_in_order(), reproduced(packed, wanted, executor(as_json), say) as verdict:
         page = _store(verdict, own, Path(name) if is_file else None)
         _print(verdict, as_json)
         if page is not None and not as_json:
@@ -73,35 +77,35 @@ def reproduce(name: str, wanted: Wanted, *, yes: bool, as_json: bool, ask: Calla
     return verdict.exit_status
 
 
-def _own(packed: Capsule, runs: Path) -> RunDir | None:
-    """Returns the run of this lab that a record is of; None where it is of elsewhere.
-
-    A name alone is no proof: what would be executed must be what the run has.
-    """
-    wanted = str(packed.json("run.json").get("id") or "")
-    found = next((run for run in find.every(runs) if wanted and run.id == wanted), None)
-    if found is None:
-        return None
-    sources = [name for name in packed.files if name.startswith(("source/", "data/", "run.json"))]
-    same = all(packed.files[name] == _content(found, name) for name in sources if name.endswith((".py", ".ipynb")))
-    return found if same else None
-
-
-def _content(run: RunDir, name: str) -> bytes | None:
-    try:
-        return (run.path / name).read_bytes()
-    except OSError:
-        return None
-
-
-def _question(name: str, packed: Capsule) -> str:
+def _question(name: str, packed: Capsule, wanted: Wanted) -> str:
     manifest = packed.json("run.json")
     who = " ".join(str(manifest.get(key) or "") for key in ("author", "created")).strip()
     code = sum(path.endswith((".py", ".ipynb")) for path in packed.files)
+    packages = "; the packages that it names would be installed, and labkit as it carries it" * wanted.rebuild
     return terminal.printable(
         f"{name} comes from elsewhere ({who or 'unknown'}). Its notebook and modules, {code} files, would be executed "
-        "with your rights. Execute them?"
+        f"with your rights{packages}. Execute them?"
     )
+
+
+@contextmanager
+def _ending_in_order() -> Iterator[None]:
+    """Lets a signal that asks to end run the ends of what is under way: scratch folders go, and so does what runs."""
+
+    def end(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    taken = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def executor(quiet: bool) -> Callable[[Job], str]:
@@ -143,8 +147,14 @@ def _print(verdict: Comparison, as_json: bool) -> None:
     verdictlines.print_comparison(verdict, as_json=as_json)
 
 
-def verify(reports: list[Path], wanted: Wanted, as_json: bool) -> int:
+def verify(reports: list[Path], wanted: Wanted, *, yes: bool, as_json: bool) -> int:
     """Makes the runs of a lab's reports again, one after the other, and returns the highest exit status.
+
+    Args:
+        reports: Their files; all in reports/ where none are given.
+        wanted: How to.
+        yes: Execute what files of elsewhere carry.
+        as_json: Print the verdicts for a program.
 
     Raises:
         BadInput: There is no report.
@@ -159,16 +169,19 @@ def verify(reports: list[Path], wanted: Wanted, as_json: bool) -> int:
         name = os.path.relpath(path)
         try:
             packed = unpack.opened(str(path), wanted.runs)
-            with reproduced(packed, wanted, executor(True), lambda line: None) as verdict:
-                _store(verdict, _own(packed, wanted.runs), path)
+            own = own_run(packed, wanted.runs)
+            if own is None and not yes:
+                raise BadInput("it is of elsewhere, and nothing of it was executed; --yes executes such reports too")
+            with _ending_in_order(), reproduced(packed, wanted, executor(True), lambda line: None) as verdict:
+                _store(verdict, own, path)
                 facts, ended = verdict.facts(), verdict.exit_status
         except LabkitError as error:
-            facts, ended = {"verdict": "could not run", "cause": str(error)}, error.exit_status
+            facts, ended = {"verdict": NOT_RUN, "cause": str(error)}, error.exit_status
         verdicts[name], status = facts, max(status, ended)
         if not as_json:
-            print(f"{name}: {facts['verdict']}: {terminal.printable(str(facts['cause']))}", flush=True)
+            print(terminal.printable(f"{name}: {facts['verdict']}: {facts['cause']}"), flush=True)
     if as_json:
-        sys.stdout.write(dumps(verdicts, pretty=True).decode() + "\n")
+        sys.stdout.write(dumps(verdicts, pretty=True).decode("utf-8", "replace") + "\n")
     return status
 
 
