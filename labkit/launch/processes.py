@@ -30,6 +30,13 @@ def _prctl(option: int, value: int) -> None:
         ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
 
+def end_with(parent: int, number: int = signal.SIGKILL) -> None:
+    """Has the system send this process, just forked, a signal when its parent ends (Linux; elsewhere it lives on)."""
+    _prctl(PR_SET_PDEATHSIG, number)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
 def leave_terminal() -> None:
     """Sends what is still printed nowhere: the terminal has been closed, and writing to it would be an error."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -54,9 +61,7 @@ def spawn(argv: list[str], env: dict[str, str], cwd: str, log: str | None) -> in
     def prepare() -> None:
         for number in STOP_SIGNALS:
             signal.signal(number, signal.SIG_DFL)  # a shell's `&` and nohup hand down ignored ones
-        _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
+        end_with(parent)
 
     try:
         process = subprocess.Popen(

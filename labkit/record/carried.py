@@ -36,7 +36,7 @@ TOP = (
 OF_ATTEMPT = ("exit.json", "claim.json", "restored.json", "resume.json", "kernel.json")
 RAW_DATA = (".csv", ".npz")
 LONGEST_NAME_BYTES = 1_000
-_NOT_SEARCHED = re.compile(r"source/notebook\.ipynb|.*\.(?:whl|npz)|(?!source/modules/|data/).*\.json")
+_NOT_SEARCHED = re.compile(r"source/notebook\.ipynb|.*\.(?:whl|whl\.xz|npz)|(?!source/modules/|data/).*\.json")
 _ODD = re.compile(r"[\x00-\x1f\x7f\\\ud800-\udfff]|\A[A-Za-z]:")
 
 

@@ -204,7 +204,7 @@ def _record_lock(run: RunDir, root: Path) -> None:
 
 
 def _record_labkit(run: RunDir) -> None:
-    """Keeps labkit as a wheel; runs in one folder share the file."""
+    """Keeps labkit as a wheel, packed; runs in one folder share the file."""
     found = wheel.fingerprint()
     facts = {"version": __version__, "sha256": found, "wheel": wheel.name()}
     write_json(run.source / "labkit.json", facts, durable=False)
@@ -215,10 +215,10 @@ def _record_labkit(run: RunDir) -> None:
     try:
         if not shared.exists():
             shared.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(shared, wheel.content(), durable=False)
+            write_atomic(shared, wheel.packed(), durable=False)
         os.link(shared, target)
     except OSError:  # the file system has no links
-        write_atomic(target, wheel.content(), durable=False)
+        write_atomic(target, wheel.packed(), durable=False)
 
 
 def record_modules(source: Path, lab: Path) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from labkit.errors import BadInput, LabkitError
 from labkit.record import lab, spread
@@ -86,7 +87,7 @@ def reproduced(packed: Capsule, wanted: Wanted, execute: Callable[[Job], object]
         if wanted.as_now:
             _run_as_now(laid, execute)
         else:
-            with setting.in_place(), _module_paths(laid):
+            with setting.in_place():
                 _run(laid, python, execute)
         yield _judged(laid, setting, wanted)
 
@@ -127,7 +128,10 @@ def _ready(laid: LaidOut, wanted: Wanted, say: Say) -> Path | None:
         say(f"{path} is not what it was; it is used as it is")
     if found.missing:
         raise BadInput(f"data are missing: {'; '.join(found.missing)}; name a folder that has them with --data")
-    return rebuilt.python(laid.record, say) if wanted.rebuild else None
+    if not wanted.rebuild:
+        return None
+    rebuilt.refuse(laid.notebook, _values(laid))
+    return rebuilt.python(laid.record, say)
 
 
 def _labs(then: RunDir) -> list[Path]:
@@ -136,10 +140,9 @@ def _labs(then: RunDir) -> list[Path]:
     return [*([Path(was)] if os.path.isabs(was) else []), lab.root(Path.cwd())]
 
 
-@contextmanager
-def _module_paths(laid: LaidOut) -> Iterator[None]:
-    """Lets the recorded copies of modules be found first, before those of a package that is installed in place."""
-    before, found = os.environ.get("PYTHONPATH"), dict[str, None]()
+def _module_paths(laid: LaidOut) -> list[str]:
+    """Returns the folders in which the recorded copies of modules are found."""
+    found = dict[str, None]()
     for name, module in (read_json(laid.record.source / "modules.json") or {}).items():
         inside = str(mapping(module).get("path") or "")
         parts = name.split(".")
@@ -147,7 +150,14 @@ def _module_paths(laid: LaidOut) -> Iterator[None]:
         end = next((end for end in ends if f"/{inside}".endswith(f"/{end}")), None)
         if end is not None and parts[0] != "labkit" and (laid.folder / inside).is_file():
             found[str(laid.folder / inside[: -len(end)])] = None
-    os.environ["PYTHONPATH"] = os.pathsep.join([*found, *([before] if before else [])])
+    return list(found)
+
+
+@contextmanager
+def _found_first(folders: list[str]) -> Iterator[None]:
+    """Lets modules be found in these folders first, before those of a package that is installed in place."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([*folders, *([before] if before else [])])
     try:
         yield
     finally:
@@ -157,16 +167,21 @@ def _module_paths(laid: LaidOut) -> Iterator[None]:
             os.environ["PYTHONPATH"] = before
 
 
+def _values(laid: LaidOut) -> dict[str, Any]:
+    values = mapping((read_json(laid.record.manifest) or {}).get("values"))
+    return {name: literals.read_literal(text) for name, text in values.items()}
+
+
 def _run(laid: LaidOut, python: Path | None, execute: Callable[[Job], object]) -> None:
     assert laid.notebook is not None
-    manifest = read_json(laid.record.manifest) or {}
-    values = {name: literals.read_literal(text) for name, text in mapping(manifest.get("values")).items()}
-    wanted = [params.Source("the record", tuple(values.items()))] if values else []
+    values, modules, runs = _values(laid), _module_paths(laid), laid.folder / "runs"
     if python is not None:
-        return rebuilt.run(python, laid.notebook, values, laid.folder / "runs")
-    kernel = str(manifest.get("kernel") or "")
+        return rebuilt.run(python, laid.notebook, values, runs, modules)
+    wanted = [params.Source("the record", tuple(values.items()))] if values else []
+    kernel = str((read_json(laid.record.manifest) or {}).get("kernel") or "")
     known = job.kernel_specs().find_kernel_specs()
-    execute(job.prepare(laid.notebook, wanted, kernel=kernel if kernel in known else None, runs=laid.folder / "runs"))
+    with _found_first(modules):
+        execute(job.prepare(laid.notebook, wanted, kernel=kernel if kernel in known else None, runs=runs))
 
 
 def _run_as_now(laid: LaidOut, execute: Callable[[Job], object]) -> None:
@@ -178,8 +193,7 @@ def _run_as_now(laid: LaidOut, execute: Callable[[Job], object]) -> None:
         raise BadInput(
             f"the notebook {inside} is in none of {', '.join(map(str, _labs(laid.record)))}; leave --as-now out"
         )
-    values = {name: literals.read_literal(text) for name, text in mapping(manifest.get("values")).items()}
-    given = tuple((name, value) for name, value in values.items() if name in mapping(manifest.get("given")))
+    given = tuple((name, value) for name, value in _values(laid).items() if name in mapping(manifest.get("given")))
     execute(job.prepare(found, [params.Source("the record", given)] if given else [], runs=laid.folder / "runs"))
 
 
