@@ -1,7 +1,8 @@
 """Which data files a run reads, and what was in them: seen through Python's audit events, fingerprinted beside the run.
 
 Seen is what Python opens, also for NumPy, pandas and PyTorch. Not seen is what a library opens by itself in C, as some
-readers of Parquet and images do, and what other processes open.
+readers of Parquet and images do, and what other processes open. What the run itself has written is no data, whoever
+wrote it; a file that it reads and then writes counts as it was read.
 """
 
 from __future__ import annotations
@@ -12,16 +13,20 @@ import sys
 import sysconfig
 import tempfile
 import threading
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from labkit.record.files import write_json
+from labkit.record.files import read_json, write_json
 from labkit.record.rundir import RunDir
 
 MOST = 100_000  # files; what is beyond is counted only
 PAUSE_S = 1.0  # between what is seen and its fingerprint, so that the start of a run is not held up
+KEPT_BYTES = 2**28  # larger files are not fingerprinted while somebody waits to write them
+WRITING = 0.02  # the most of the time that writing the record may take
 NOT_OF_CELLS = ("requirements.lock", "pyproject.toml")  # labkit reads them itself
 CODE = (".py", ".pyc", ".pyd", ".so", ".ipynb")
 NO_DATA = ("/proc/", "/sys/", "/dev/", "/etc/", "/usr/", "/lib/", "/lib64/", "/run/", "/var/lib/", "/var/cache/")
@@ -31,31 +36,47 @@ NO_CACHED_DATA = ("matplotlib", "fontconfig", "pip", "labkit", "torch_extensions
 
 
 class Seen:
-    """The files that this process opened."""
+    """The files that this process opened.
+
+    Attributes:
+        read: Those that were read before they were written.
+        written: Those that were written before they were read.
+        more: How many others were read.
+        before_write: Called with the path of one that was read and will now be written.
+    """
 
     def __init__(self) -> None:
         self.read: dict[str, None] = {}
         self.written: set[str] = set()
         self.more = 0
+        self.before_write: Callable[[str], object] = lambda path: None
 
     def hook(self, event: str, args: tuple[Any, ...]) -> None:
         """Takes an audit event; never fails, and costs next to nothing."""
-        if event != "open":
-            return
-        path, mode, flags = args
+        if event == "os.rename":  # also os.replace
+            if args[2] < 0 and args[3] < 0:  # else they mean other folders than the working directory
+                self.written.discard(args[0])  # a name beside, which nobody reads
+                self._take(args[1], is_written=True)
+        elif event == "open":
+            path, mode, flags = args
+            # os.open may mean another folder too
+            if mode is not None or (type(path) is str and path[:1] == "/"):
+                self._take(path, _is_written(mode, flags))
+
+    def _take(self, path: Any, is_written: bool) -> None:
         if type(path) is not str:
             if not isinstance(path, os.PathLike | bytes):
                 return  # a descriptor
             path = os.fsdecode(path)
         if path[:1] != "/":
-            if mode is None:  # os.open, which may mean another folder than the working directory
-                return
             try:
                 path = os.path.abspath(path)
             except OSError:  # the working directory is gone; an error here would be one of who opens the file
                 return
-        if _is_written(mode, flags):
-            if path not in self.read:
+        if is_written:
+            if path in self.read:
+                self.before_write(path)
+            else:
                 self.written.add(path)
         elif path not in self.read and path not in self.written:
             if len(self.read) >= MOST:
@@ -96,8 +117,12 @@ class Inputs:
         self._facts: dict[str, dict[str, Any]] = {}
         self._problems: dict[str, str] = {}
         self._known: Any = None
-        self._lock = threading.Lock()
+        self._began_s = _began_s(run)
+        self._write_after_s = 0.0
+        self._lock = threading.RLock()
         self._ended = threading.Event()
+        if seen is not None:
+            seen.before_write = self._keep_now
         threading.Thread(target=self._follow, name="labkit-inputs", daemon=True).start()
 
     def _follow(self) -> None:
@@ -105,18 +130,35 @@ class Inputs:
             self._catch_up(threads=1)
 
     def end(self) -> None:
-        """Fingerprints what is left, and writes it down."""
+        """Fingerprints what is left, and writes it down, also that there is nothing."""
         self._ended.set()
         self._catch_up(threads=None)
+        with self._lock:
+            self._write()
 
     def _catch_up(self, threads: int | None) -> None:
         if seen is None:
             return
         with self._lock:
             new = [path for path in list(seen.read) if path not in self._known_of and self._is_data(path)]
-            self._known_of.update(new)
             if new:
                 self._look_at(new, threads)
+                if time.monotonic() >= self._write_after_s:
+                    self._write()
+
+    def _keep_now(self, path: str) -> None:
+        """Fingerprints a file that is about to be written; an error here would be one of who writes."""
+        with suppress(Exception):
+            if path in self._known_of or not self._is_data(path):
+                return
+            with self._lock:
+                if path in self._known_of:
+                    return
+                if os.path.getsize(path) <= KEPT_BYTES:
+                    self._look_at([path], threads=None)
+                else:
+                    self._known_of.add(path)
+                    self._problems[self._name(path)] = "it was written after it was read"
 
     def _look_at(self, paths: list[str], threads: int | None) -> None:
         from labkit.record.fingerprints import Known
@@ -125,20 +167,28 @@ class Inputs:
         if self._known is None:
             self._known = Known(self._runs, threads)
         for path in paths:
-            if path in seen.written:
-                continue
-            name = os.path.relpath(path, self._root) if path.startswith(self._root + os.sep) else path
+            self._known_of.add(path)
             try:
+                facts = os.stat(path)
+                if path in seen.written or max(facts.st_mtime, facts.st_ctime) > self._began_s:
+                    continue  # the run wrote it, or a library or another process did for it
                 found, size = self._known.of_file(Path(path))
-                self._facts[name] = {"blake3": found, "bytes": size}
-            except OSError as error:
-                if os.path.exists(path) and os.path.isfile(path):
-                    self._problems[name] = error.strerror or str(error)
-        left_out = self._problems | ({"more": f"{seen.more} further files"} if seen.more else {})
-        try:
+                self._facts[self._name(path)] = {"blake3": found, "bytes": size}
+            except (OSError, ValueError) as error:  # a name that no file can have is opened too, in vain
+                if os.path.isfile(path):
+                    self._problems[self._name(path)] = getattr(error, "strerror", None) or str(error)
+
+    def _name(self, path: str) -> str:
+        return os.path.relpath(path, self._root) if path.startswith(self._root + os.sep) else path
+
+    def _write(self) -> None:
+        begun = time.monotonic()
+        more = seen.more if seen is not None else 0
+        left_out = self._problems | ({"more": f"{more} further files"} if more else {})
+        with suppress(OSError):  # what is missing in the record is unknown to who reproduces it
             write_json(self._run.inputs, {"files": self._facts, "left_out": left_out}, durable=False)
-        except OSError:
-            pass  # what is missing in the record is unknown to who reproduces it
+        now = time.monotonic()
+        self._write_after_s = now + (now - begun) / WRITING
 
     def _is_data(self, path: str) -> bool:
         if path.endswith(CODE) or path.startswith(str(self._runs) + os.sep) or INSTALLED.search(path):
@@ -151,6 +201,13 @@ class Inputs:
         parts = Path(path).parts
         hidden = [part for part in parts if part.startswith(".") and part not in DATA_ANYWHERE]
         return not hidden and not (set(parts) & set(DATA_ANYWHERE) and set(parts) & set(NO_CACHED_DATA))
+
+
+def _began_s(run: RunDir) -> float:
+    """Returns when a run began, its first attempt: what is newer is no data, but made by the run."""
+    first = read_json(RunDir(run.path, 1).process) or {} if run.attempt.name != "1" else {}
+    started_s = first.get("started_s")
+    return started_s if isinstance(started_s, float) else time.time()
 
 
 def add(paths: Iterable[str]) -> None:
