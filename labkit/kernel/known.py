@@ -16,7 +16,7 @@ from labkit.kernel.position import length
 MOST_LOOKED_AT = 10_000  # files whose size and time count; to ask for a million takes minutes on a network
 
 
-def known_by(dataset: Dataset[Any]) -> str:
+def known_by(dataset: Dataset[Any], *, with_times: bool = True) -> str:
     """Returns a text that two data sets share when they are the same, as far as that can be told in a second or two.
 
     - What the data set says itself, by a `fingerprint` that is a text.
@@ -25,6 +25,10 @@ def known_by(dataset: Dataset[Any]) -> str:
     - Of files listed in `samples` or `imgs`, as torchvision's ImageFolder has them: their names below their common
       folder, with what stands beside each, its class; sizes and times, to the second, of 10,000 of them, evenly spread.
     - Of anything else: its class and length alone.
+
+    Args:
+        dataset: The data set.
+        with_times: The times of files count: here they change with the content, but a copy elsewhere has others.
     """
     own = getattr(dataset, "fingerprint", None)
     if isinstance(own, str) and own:
@@ -32,13 +36,13 @@ def known_by(dataset: Dataset[Any]) -> str:
     if isinstance(dataset, TensorDataset):
         return fingerprint(dataset.tensors)
     if isinstance(dataset, Subset):
-        return _digest("subset", known_by(dataset.dataset), *map(int, dataset.indices))
+        return _digest("subset", known_by(dataset.dataset, with_times=with_times), *map(int, dataset.indices))
     if isinstance(dataset, ConcatDataset):
-        return _digest("several", *map(known_by, dataset.datasets))
+        return _digest("several", *(known_by(inner, with_times=with_times) for inner in dataset.datasets))
     samples = _listed_files(dataset)
     kind = f"{type(dataset).__module__}.{type(dataset).__qualname__}"
     if samples:
-        return _digest(kind, *_about(samples))
+        return _digest(kind, *_about(samples, with_times))
     return f"{kind} of {length(dataset)} samples"
 
 
@@ -64,7 +68,7 @@ def _has_path(sample: Any) -> bool:
     return isinstance(sample, tuple | list) and bool(sample) and isinstance(sample[0], str | os.PathLike)
 
 
-def _about(samples: Sequence[tuple[Any, ...]]) -> Iterator[object]:
+def _about(samples: Sequence[tuple[Any, ...]], with_times: bool) -> Iterator[object]:
     """Yields name and class of each file, and of some their size and time."""
     paths = [os.path.abspath(os.fspath(sample[0])) for sample in samples]
     folder, every = os.path.commonpath([os.path.dirname(path) for path in paths]), -(-len(paths) // MOST_LOOKED_AT)
@@ -72,10 +76,11 @@ def _about(samples: Sequence[tuple[Any, ...]]) -> Iterator[object]:
         yield os.path.relpath(path, folder)
         yield [item for item in sample[1:] if isinstance(item, str | int | float)]
         if number % every == 0:
-            yield _size_and_time(path)
+            size_and_time = _size_and_time(path)
+            yield size_and_time if with_times else size_and_time[0]
 
 
-def _size_and_time(path: str) -> object:
+def _size_and_time(path: str) -> tuple[int, int]:
     try:
         facts = os.stat(path)
     except OSError as error:

@@ -60,13 +60,15 @@ class Prints:
         """Notes data that is walked through, once."""
         is_loader = isinstance(part, DataLoader)
         dataset = getattr(part, "source", part.dataset) if is_loader else None
-        found = getattr(part, "fingerprint", None) or (known_by(dataset) if dataset is not None else None)
+        files = files_of(dataset) if dataset is not None else []
+        found = None if files else getattr(part, "fingerprint", None)
+        if dataset is not None and not found:
+            found = known_by(dataset, with_times=False)
         if isinstance(found, str) and found not in self._noted:
             self._noted.add(found)
             size = length(dataset) if dataset is not None else getattr(part, "samples", None)
             self._write({"kind": "data", "name": name, "lines": lines, "samples": size, "fingerprint": found})
-        if dataset is not None:
-            inputs.add(files_of(dataset))  # its workers read them, out of sight
+        inputs.add(files)  # its workers read them, out of sight
 
     def weights(self, name: str, value: Any, at: str, lines: int) -> None:
         """Notes the weights of a model, or a copy of its state."""

@@ -117,6 +117,7 @@ class Run:
         self._notebook = Path.cwd() / Path(notebook).name  # a cell may change the working directory
         self._training: TrainingState | None = None  # made on first use: it loads PyTorch
         self._prints: Prints | None = None
+        self._given: dict[str, Any] = {}  # to `checkpoint`
         self._pid = os.getpid()
         self._stated = Stated(directory.stated)
         if lent is not None:
@@ -290,6 +291,7 @@ class Run:
             StopRequested: Somebody asked the run to stop. The checkpoint is on the disk.
         """
         training = self._training_state()
+        self._note_new(parts)
         if every_s is not None:
             signals.promise_saves()
         is_due = training.is_due(every_s)
@@ -303,7 +305,6 @@ class Run:
         self._refuse_when_closed("run.checkpoint")
         watch.look()
         self._logged.settle()
-        self._note(parts, is_start=False)
         training.save(parts, state or {}, (self._logged.lines, self._logged.bytes), score, keep)
         if stopping:
             training.wait_for_all()
@@ -326,6 +327,13 @@ class Run:
         self._prints.begin(
             {name: part for name, part in parts.items() if part is not None}, self._logged.lines, is_start
         )
+
+    def _note_new(self, parts: dict[str, Any]) -> None:
+        """Notes what a loop gives to `checkpoint`, at its first step: when it is first saved is a matter of time."""
+        new = {name: part for name, part in parts.items() if self._given.get(name) is not part}
+        if new:
+            self._given |= new
+            self._note(new, is_start=False)
 
     def _note_saved(self, name: str, weights: Any, lines: int) -> None:
         if self._prints is not None:

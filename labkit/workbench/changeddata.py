@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -62,7 +62,7 @@ def _print(line: bytes) -> Print | None:
     except ValueError:
         return None
     kind, name, mark = facts.get("kind"), facts.get("name"), facts.get("fingerprint")
-    if kind not in ("data", "weights") or not isinstance(name, str) or not isinstance(mark, str):
+    if kind not in ("data", "weights", "value") or not isinstance(name, str) or not isinstance(mark, str):
         return None
     numbers = [facts[key] if type(facts.get(key)) is int else None for key in ("lines", "samples")]
     at = facts.get("at")
@@ -84,6 +84,8 @@ def data(then: RunDir, now: RunDir, old: list[Print] | None, new: list[Print] | 
         notes.append(lacking("the data as loaded", old, new))
     else:
         differences += _loaded(_of(old, "data"), _of(new, "data"))
+        before_training = ([one for one in prints if one.lines == 0] for prints in (old, new))
+        differences += _values(*before_training, "data")
     return link("data", differences, notes)
 
 
@@ -133,6 +135,33 @@ def checkpoints(old: list[Print] | None, new: list[Print] | None) -> list[Differ
             text = f"the weights of {after.name} at a checkpoint differ{_how(known, after)}"
             return [Difference(text, "weights", "derived")]
     return []
+
+
+def values(old: list[Print] | None, new: list[Print] | None) -> list[Difference]:
+    """Returns where what the notebook gave to `run.fingerprint` differs."""
+    return list(_values(old, new, "weights")) if old is not None and new is not None else []
+
+
+def _values(old: list[Print], new: list[Print], topic: str) -> Iterator[Difference]:
+    """Yields for each name where its fingerprints, in the order of the calls, first differ."""
+    before, after = (_by_name(one for one in prints if one.at == "given") for prints in (old, new))
+    for name in before | after:
+        for one, other in zip_longest(before.get(name, []), after.get(name, [])):
+            if one is None or other is None:
+                when = "then, and not here" if other is None else "here, and not then"
+                yield Difference(f"the value {name} was fingerprinted {when}", topic, "derived")
+            elif one.fingerprint != other.fingerprint:
+                yield Difference(f"the value {name} differs{_how(one, other)}", topic, "derived")
+            else:
+                continue
+            break
+
+
+def _by_name(prints: Iterable[Print]) -> dict[str, list[Print]]:
+    found: dict[str, list[Print]] = {}
+    for one in prints:
+        found.setdefault(one.name, []).append(one)
+    return found
 
 
 def _of(found: list[Print], kind: str, at: str = "") -> list[Print]:

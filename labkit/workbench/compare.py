@@ -192,7 +192,7 @@ def _chain(then: RunDir, now: RunDir, walk: Walk) -> list[Link]:
         changedplace.settings(then, now),
         changeddata.data(then, now, *prints),
         changeddata.initial_weights(then, now, *prints),
-        changedsteps.steps(walk, changeddata.checkpoints(*prints)),
+        changedsteps.steps(walk, changeddata.checkpoints(*prints) + changeddata.values(*prints)),
         changeddata.final_weights(*prints),
         changedsteps.last_values(walk),
         _expectations(then, now),
