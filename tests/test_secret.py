@@ -10,7 +10,15 @@ from plain import plain_text, values
 from labkit.errors import NotebookProblem, ParameterProblem
 from labkit.record.allowed import shown
 from labkit.record.declared import declared
-from labkit.record.secret import FORM, holds_secret, is_secret, is_secret_default, masked
+from labkit.record.secret import (
+    FORM,
+    assigns_secret,
+    holds_secret,
+    is_secret,
+    is_secret_default,
+    masked,
+    names_secret,
+)
 from labkit.workbench.params import admit, from_command_line, resolve
 
 SECRET = "ghp_0123456789abcdefABCDEF"
@@ -185,3 +193,37 @@ def test_a_file_that_holds_a_secret_in_any_line_is_told_from_others(text: str):
 def test_looking_at_lines_with_hints_finds_what_looking_at_all_finds(before: str, form: str, after: str):
     for text in (before + form + after, before, after):
         assert holds_secret(text) == any(FORM.search(line) for line in text.split("\n"))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(".env", ".env.local", "prod.env", "a/.netrc", "~/.pgpass", "kaggle.json", ".ssh/id_ed25519", "client.pem"),
+        *("api_key.txt", "key.json", "my-keys.yaml", "secrets.toml", "aws_secret_v2.txt", "password.txt", "hf_token"),
+    ],
+)
+def test_a_file_for_passwords_and_keys_is_known_by_its_name(path: str):
+    assert names_secret(path) and names_secret(f"/lab/{path}")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("keypoints.csv", "monkey.png", "secrets/points.csv", "keyboard.npy", "secretary.csv", "environment.yml"),
+        *("tokens.txt", "pad_token.txt", "special_tokens_map.json", "tokenizer.json", "points.csv", "envelope.npz"),
+    ],
+)
+def test_a_file_of_data_is_not_taken_for_one_with_a_key(path: str):
+    assert not names_secret(path)
+
+
+@pytest.mark.parametrize("text", ["password: hunter2", "lr: 1\napi_key = 'x'\n", '{"password": "abc", "lr": 1}'])
+def test_settings_that_give_a_key_are_known(text: str):
+    assert assigns_secret(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["password: $PW\n", "password:\nlr: 1", '{"password": ""}', "secret_key: /run/x", "lr: 1"]
+)
+def test_settings_that_only_refer_to_a_key_pass(text: str):
+    assert not assigns_secret(text)

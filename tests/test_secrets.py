@@ -8,8 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 from running import labkit
 from tiny import parameters, plain_environment, write
+
+from labkit.record import capsule
 
 pytestmark = pytest.mark.slow
 
@@ -118,3 +121,107 @@ def test_a_secret_in_the_environment_is_used_and_stands_in_no_record_and_no_repo
     assert holding(lab, SECRET, PLAIN) == []
     for said in (done, reported, shown):
         assert SECRET not in said.stdout + said.stderr and PLAIN not in said.stdout + said.stderr
+
+
+CANARIES = {
+    "variable": "canary-variable-7d1f",  # in one that nothing may record
+    "allowed": "sk-ant-api03-canary0allowed0123456789",  # in one whose name may be recorded
+    "argument": "ghp_canaryargument0123456789",
+    "remote": "canary-remote-52aa",
+    "package": "canary-package-93cc",
+    "dotenv": "canary-dotenv-11",
+    "netrc": "canary-netrc-22",
+    "settings": "canary-settings-33",
+}
+READS = """\
+import json, os
+import labkit
+
+run = labkit.start()
+labkit.seed(0)
+found = [open(f"../{name}").read() for name in (".env", ".netrc", "settings.yaml", "points.csv")]
+assert all(found) and os.environ["SERVICE_PASS"]
+labkit.environment(run)
+run.log(0, loss=0.5)
+"""
+
+
+def lab_with_secrets(lab: Path) -> dict[str, str]:
+    """Put a canary into every place, and return the environment."""
+    (lab / ".env").write_text(f"SERVICE={CANARIES['dotenv']}\n")
+    (lab / ".netrc").write_text(f"machine x login ada password {CANARIES['netrc']}\n")
+    (lab / "settings.yaml").write_text(f"password: {CANARIES['settings']}\n")
+    (lab / "points.csv").write_text("x,y\n1,2\n")
+    info = lab / "site" / "ours-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Name: ours\nVersion: 1.0\n")
+    url = {
+        "url": f"https://ada:{CANARIES['package']}@example.org/ours.git",
+        "vcs_info": {"vcs": "git", "commit_id": "a1"},
+    }
+    (info / "direct_url.json").write_text(json.dumps(url))
+    git = ["git", "-C", str(lab), "-c", "user.name=Ada", "-c", "user.email=ada@example.org"]
+    remote = f"https://ada:{CANARIES['remote']}@example.org/lab.git"
+    for arguments in (
+        ["init", "-q"],
+        ["remote", "add", "origin", remote],
+        ["add", "notebooks"],
+        ["commit", "-qm", "x"],
+    ):
+        subprocess.run([*git, *arguments], check=True)
+    return {
+        "SERVICE_PASS": CANARIES["variable"],
+        "TORCH_HUB_AUTH": CANARIES["allowed"],
+        "PYTHONPATH": str(lab / "site"),
+    }
+
+
+def unfolded(folder: Path) -> dict[str, bytes]:
+    """The content of all files of a run, with what reports carry taken out of them."""
+    found = {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    for name in [name for name in found if name.endswith(".html")]:
+        found |= {f"{name}: {inside}": content for inside, content in capsule.read(Path(name)).files.items()}
+    return found
+
+
+def test_no_secret_of_the_lab_its_repository_its_packages_or_the_environment_gets_into_a_record(
+    lab: Path, tmp_path: Path
+) -> None:
+    notebook = write(lab / "notebooks" / "reads.ipynb", parameters("NOTE: str = ''"), READS)
+    environment = lab_with_secrets(lab)
+    refused = labkit("run", str(notebook), "-p", f"NOTE={CANARIES['argument']}", **environment)
+    assert refused.returncode == 2 and CANARIES["argument"] not in refused.stdout + refused.stderr
+    done = labkit("run", str(notebook), **environment)
+    assert done.returncode == 0, done.stderr
+    run = Path(done.stdout.strip())
+    shown = labkit("show", str(run), "--json", **environment)
+    out = tmp_path / "out"
+    unpacked = labkit("unpack", str(run / "report.html"), "-o", str(out), **environment)
+    assert unpacked.returncode == 0, unpacked.stderr
+    contents = unfolded(run) | unfolded(out)
+    assert any(name.endswith("run.json") and "report.html: " in name for name in contents) and len(contents) > 40
+    for what, canary in CANARIES.items():
+        holders = [name for name, content in contents.items() if canary.encode() in content]
+        assert not holders, f"the canary {what} is in {holders}"
+        assert canary not in done.stdout + done.stderr + shown.stdout, what
+    packages = json.loads((run / "source" / "packages.json").read_bytes())["packages"]
+    assert packages["ours"]["origin"] == "https://example.org/ours.git@a1"
+
+
+def test_the_fingerprint_of_a_short_secret_is_recorded_nowhere(lab: Path) -> None:
+    notebook = write(lab / "notebooks" / "reads.ipynb", READS)
+    done = labkit("run", str(notebook), **lab_with_secrets(lab))
+    assert done.returncode == 0, done.stderr
+    run = Path(done.stdout.strip())
+    recorded = json.loads((run / "inputs.json").read_bytes())
+    assert recorded["left_out"] == dict.fromkeys([".env", ".netrc"], "it may hold a password or a key")
+    assert set(recorded["files"]) == {"settings.yaml", "points.csv"}
+    for name in (".env", ".netrc"):
+        mark = blake3((lab / name).read_bytes()).hexdigest().encode()
+        files = [path for path in (lab / "runs").rglob("*") if path.is_file()]
+        assert not [path for path in files if mark[:16] in path.read_bytes()]
+    carried = capsule.read(run / "report.html")
+    assert "data/points.csv" in carried.files and "data/settings.yaml" not in carried.files
+    assert {one.path: one.fingerprint for one in carried.left_out if "settings" in one.path} == {
+        "data/settings.yaml": ""
+    }

@@ -22,9 +22,11 @@ from typing import Any
 
 from labkit.record.files import read_json, write_json
 from labkit.record.rundir import RunDir
+from labkit.record.secret import names_secret
 
 MOST = 100_000  # files; what is beyond is counted only
 PAUSE_S = 1.0  # between what is seen and its fingerprint, so that the start of a run is not held up
+GUESSED_BYTES = 2**16  # what a short file holds can be guessed by its fingerprint, as a password
 KEPT_BYTES = 2**28  # larger files are not fingerprinted while somebody waits to write them
 WRITING = 0.02  # the most of the time that writing the record may take
 NOT_OF_CELLS = ("requirements.lock", "pyproject.toml")  # labkit reads them itself
@@ -172,6 +174,9 @@ class Inputs:
                 facts = os.stat(path)
                 if path in seen.written or max(facts.st_mtime, facts.st_ctime) > self._began_s:
                     continue  # the run wrote it, or a library or another process did for it
+                if facts.st_size <= GUESSED_BYTES and names_secret(path):
+                    self._problems[self._name(path)] = "it may hold a password or a key"
+                    continue
                 found, size = self._known.of_file(Path(path))
                 self._facts[self._name(path)] = {"blake3": found, "bytes": size}
             except (OSError, ValueError) as error:  # a name that no file can have is opened too, in vain

@@ -35,6 +35,7 @@ TOP = (
 )  # fmt: skip
 OF_ATTEMPT = ("exit.json", "claim.json", "restored.json", "resume.json", "kernel.json")
 RAW_DATA = (".csv", ".npz")
+SETTINGS = (".json", ".yaml", ".yml", ".toml", ".ini", ".cfg", ".conf", ".properties")
 LONGEST_NAME_BYTES = 1_000
 _NOT_SEARCHED = re.compile(r"source/notebook\.ipynb|.*\.(?:whl|whl\.xz|npz)|(?!source/modules/|data/).*\.json")
 _ODD = re.compile(r"[\x00-\x1f\x7f\\\ud800-\udfff]|\A[A-Za-z]:")
@@ -180,7 +181,7 @@ def _data(run: RunDir) -> tuple[dict[str, bytes], list[LeftOut]]:
         content, why = None, ""
         if path.startswith("/"):
             why = "it lies outside the lab"
-        elif not is_safe(name) or secret.NAME.search(Path(path).stem):
+        elif not is_safe(name) or secret.names_secret(path):
             why = "its name is hidden, odd, or that of a key"
         elif size > DATA_FILE_BYTES or size > room or len(carried) >= MOST_FILES:
             why = "data come along up to 1 MiB each and 4 MiB in all"
@@ -188,7 +189,7 @@ def _data(run: RunDir) -> tuple[dict[str, bytes], list[LeftOut]]:
             places = (Path(os.path.realpath(lab / path)) for lab in labs)
             found = (read_regular(place, DATA_FILE_BYTES) for place in places)
             content = next((one for one in found if one is not None), None)
-            why = _unlike(content, size, fingerprint)
+            why = _unlike(content, size, fingerprint, path.lower().endswith(SETTINGS))
         if content is not None and not why:
             carried[name] = content
             room -= size
@@ -231,7 +232,11 @@ def inputs_of(facts: dict[str, Any] | None) -> list[tuple[int, str, str]]:
     return sorted(found)
 
 
-def _unlike(content: bytes | None, size: int, fingerprint: str) -> str:
+def _assigns_key(content: bytes) -> bool:
+    return secret.assigns_secret(content.decode("utf-8", "replace"))
+
+
+def _unlike(content: bytes | None, size: int, fingerprint: str, is_settings: bool) -> str:
     """Returns why a data file cannot stand for what the run read; empty where it can."""
     from blake3 import blake3
 
@@ -239,7 +244,7 @@ def _unlike(content: bytes | None, size: int, fingerprint: str) -> str:
         return "it is no longer there"
     if len(content) != size or blake3(content).hexdigest() != fingerprint:
         return "it is no longer what the run read"
-    return "it looks as if it held a key" if _holds_key(content) else ""
+    return "it looks as if it held a key" if _holds_key(content) or (is_settings and _assigns_key(content)) else ""
 
 
 def _checkpoints(run: RunDir) -> Iterator[LeftOut]:

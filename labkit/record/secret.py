@@ -33,10 +33,20 @@ _OF_TEXT = "".join(f"(?<!{word}_)" for word in "bos cls end eos mask pad sep spe
 _NAMED = rf"(?:^|[^a-z])(?:{_KEYS}|{_OF_TEXT}token)"
 KEY_NAME = re.compile(rf"(?:^|[^a-z])(?:{_KEYS})$", re.IGNORECASE)
 NAME = re.compile(rf"{_NAMED}$", re.IGNORECASE)
+# Files in which programs keep passwords and keys, by their names.
+_FILE = re.compile(
+    r"\.env(?:\..*)?|.*\.env|[._]netrc|\.(?:pgpass|pypirc|npmrc|htpasswd|git-credentials)|kaggle\.json"
+    r"|id_(?:rsa|dsa|ecdsa|ed25519)|.*\.(?:pem|key|p12|pfx|jks|keystore|kdbx|ppk|asc|gpg)",
+    re.IGNORECASE,
+)
+_STEM = re.compile(r"(?:^|[^a-z])(?:keys?$|secrets?(?:$|[^a-z]))", re.IGNORECASE)
 # Nothing, tokens of text as `[PAD]` and `</s>`, what refers to a secret: `$KEY`, a path.
 NO_KEY = re.compile(r"\Z|[\[<]|\$\{?\w+\}?\Z|[~.]{0,2}(?:/[\w.-]+)+\Z")
 LONG_NUMBER = 10_000  # shorter ones under a key's name are flags and counts
 _ASSIGNED = re.compile(rf"({_NAMED}[\"']?\s*[:=]\s*)(?:\"[^\"]*\"?|'[^']*'?|[^,}}\]\n]+)", re.IGNORECASE | re.MULTILINE)
+_SETTING = re.compile(
+    rf"(?:^|[^a-z])(?:{_KEYS})[\"']?[ \t]*[:=][ \t]*([^\s#,}}\]][^#,}}\]\n]*)", re.IGNORECASE | re.MULTILINE
+)
 
 
 def is_secret(name: str, value: Any, names: re.Pattern[str] = NAME) -> bool:
@@ -66,6 +76,18 @@ def holds_secret(text: str) -> bool:
     return bool(hints) and any(
         FORM.search(line) for line in text.split("\n") if any(hint in line.lower() for hint in hints)
     )
+
+
+def names_secret(path: str) -> bool:
+    """Tells whether a file has the name of one with a password or key in it: `.env`, `api_key.txt`, `client.pem`."""
+    name = path.rpartition("/")[2]
+    stem = name.partition(".")[0]
+    return bool(_FILE.fullmatch(name) or NAME.search(stem) or _STEM.search(stem))
+
+
+def assigns_secret(text: str) -> bool:
+    """Tells whether a text of settings gives a value to a name that says key or password."""
+    return any(not NO_KEY.match(value.strip("\"' \t\r")) for value in _SETTING.findall(text))
 
 
 def is_secret_default(name: str, value: Any) -> bool:
