@@ -735,6 +735,45 @@ def merge(ctx: click.Context, notebooks: tuple[Path, ...], take: Any, anew: bool
     ctx.exit(asking.lead(Path.cwd(), notebooks, take, anew=anew))
 
 
+@main.group()
+def kernels() -> None:
+    """Jupyter kernels of this environment that start warm: one for each GPU, one for the CPU.
+
+    \b
+    labkit kernels install
+    """
+
+
+@kernels.command(name="install")
+def install_kernels() -> None:
+    """Install them, for JupyterLab, papermill and nbconvert alike."""
+    from labkit.workbench import kernels as known
+
+    for kernel in known.install():
+        click.echo(f"{kernel.name}: {kernel.shown}")
+
+
+@kernels.command(name="list")
+def list_kernels() -> None:
+    """List those that Jupyter finds, and the servers that keep them warm."""
+    from labkit.launch import warm
+    from labkit.workbench import kernels as known
+    from labkit.workbench import terminal
+
+    for name, shown, python in known.installed():
+        click.echo(terminal.printable(f"{name}: {shown}, {python}"))
+    count = len(warm.servers())
+    click.echo(f"{count or 'no'} server{'' if count == 1 else 's'} of warm kernels")
+
+
+@kernels.command(name="remove")
+def remove_kernels() -> None:
+    """Remove them, and end the servers that keep them warm."""
+    from labkit.workbench import kernels as known
+
+    click.echo(f"removed: {', '.join(known.remove()) or 'none'}")
+
+
 @main.command(name="doctor")
 @json_option
 @click.pass_context

@@ -16,8 +16,9 @@ from typing import Any
 import orjson
 from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning import KernelProvisionerBase
+from traitlets import Bool
 
-from labkit.launch import channel
+from labkit.launch import channel, warm
 from labkit.launch.channel import KERNEL, LOG
 
 STOCK_LAUNCHERS = ("ipykernel_launcher", "ipykernel")
@@ -30,6 +31,9 @@ class RunProvisioner(KernelProvisionerBase):
     `timeout_s`.
     """
 
+    starts_server = Bool(False, help="Where no server of warm kernels is ready, start one for the next time.").tag(
+        config=True
+    )
     channel: socket.socket | None = None
     pid: int | None = None
     exit_code: int | None = None
@@ -63,9 +67,12 @@ class RunProvisioner(KernelProvisionerBase):
         log = kwargs.get("log")
         if log:
             env[LOG] = str(log)
-        self.channel = channel.join() or channel.launch()
+        command = own_kernel(cmd) if log else cmd
+        self.channel, cold = channel.join(), "its supervisor was there before"
+        if self.channel is None:
+            self.channel, cold = _supervisor(command, env, self.starts_server)
         start = {
-            "argv": own_kernel(cmd) if log else cmd,
+            "argv": command,
             "env": env,
             "cwd": str(kwargs.get("cwd") or Path.cwd()),
             "run": str(kwargs["attempt"]) if kwargs.get("attempt") else None,
@@ -73,6 +80,7 @@ class RunProvisioner(KernelProvisionerBase):
             "grace_s": kwargs.get("grace_s", 30.0),
             "timeout_s": kwargs.get("timeout_s"),
             "scratch": self._folder,
+            "cold": cold,
         }
         self.send({"start": start})
         while self.pid is None and self.exit_code is None:
@@ -166,6 +174,17 @@ class RunProvisioner(KernelProvisionerBase):
         if self.channel is not None:
             self.channel.close()
             self.channel = None
+
+
+def _supervisor(command: list[str], env: dict[str, str], starts_server: bool) -> tuple[socket.socket, str]:
+    """Returns the channel to a supervisor, one that can fork a warm kernel where that can be had; else why not."""
+    is_python = len(command) > 2 and command[1] == "-m" and command[2] in warm.LAUNCHERS
+    if not is_python or not _is_this_environment(command[0]):
+        return channel.launch(), "another environment or language"
+    try:
+        return warm.launch(env, start=starts_server), ""
+    except warm.Cold as reason:
+        return channel.launch(), str(reason)
 
 
 def own_kernel(command: list[str]) -> list[str]:

@@ -57,6 +57,7 @@ class Start:
         grace_s: Seconds from a stop request to the kill.
         timeout_s: Seconds that the run may take; None for no limit.
         scratch: A private folder that goes when the kernel has ended.
+        cold: Why the kernel is no warm one.
     """
 
     argv: list[str]
@@ -67,6 +68,11 @@ class Start:
     grace_s: float = 30.0
     timeout_s: float | None = None
     scratch: str | None = None
+    cold: str = ""
+
+
+def _spawn(start: Start) -> int:
+    return spawn(start.argv, start.env, start.cwd, start.log)
 
 
 @dataclass
@@ -76,6 +82,7 @@ class Supervisor:
     channel: socket.socket
     runner: Process
     detached: bool = False  # the runner is below this process, not above
+    spawn: Callable[[Start], int] = _spawn  # starts the kernel and returns its process id
     start: Start | None = None
     kernel: Process | None = None
     kernel_exit: dict[str, int | None] | None = None
@@ -147,7 +154,7 @@ class Supervisor:
         self.start, self.began = start, time.time()
         self.oom_kills = memory.oom_kills()
         try:
-            pid = spawn(start.argv, start.env, start.cwd, start.log)
+            pid = self.spawn(start)
         except OSError as error:
             self.refused = f"{error.filename or start.argv[0]}: {error.strerror or error}"
             self._tell({"refused": self.refused})
@@ -163,6 +170,8 @@ class Supervisor:
                     "runner": self.runner.facts(),
                     "started": iso(self.began),
                     "started_s": self.began,
+                    "warm": self.spawn is not _spawn,
+                    "cold": start.cold,
                 },
             )
         if start.timeout_s is not None:
