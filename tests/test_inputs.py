@@ -174,3 +174,37 @@ def test_the_names_beside_of_files_that_are_written_whole_are_forgotten(tmp_path
         assert inputs.seen is not None
         inputs.seen.hook("os.rename", (beside, str(tmp_path / "x"), -1, -1))
     assert inputs.seen is not None and inputs.seen.written == {str(tmp_path / "x")}
+
+
+def test_caches_that_lie_elsewhere_are_no_data(
+    watch: Watch, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("caches")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(elsewhere))
+    monkeypatch.setenv("MPLCONFIGDIR", str(elsewhere / "fonts"))
+    monkeypatch.setattr(inputs, "_caches", inputs._caches.__wrapped__)
+    watched = watch()
+    for name in ("matplotlib/fontlist.json", "fonts/fontlist.json", "torch/weights.pt"):
+        path = elsewhere / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("1")
+        os.utime(path, (0, 0))
+        watched.opens(str(path))
+    watched.data._began_s = time.time() + 10
+    assert list(watched.found) == [str(elsewhere / "torch" / "weights.pt")]
+
+
+def test_a_short_file_for_a_password_has_no_fingerprint_and_a_long_one_of_such_a_name_has(
+    watch: Watch, tmp_path: Path
+) -> None:
+    for name, size in {".env": 20, "key.txt": 20, "keypoints.csv": 20, "big/key.npy": inputs.GUESSED_BYTES + 1}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"1" * size)
+        os.utime(tmp_path / name, (0, 0))
+    watched = watch()
+    watched.data._began_s = time.time() + 10
+    for name in (".env", "key.txt", "keypoints.csv", "big/key.npy"):
+        watched.opens(str(tmp_path / name))
+    found = watched.found
+    assert found[".env"] == found["key.txt"] == "it may hold a password or a key"
+    assert len(found["keypoints.csv"]) == len(found["big/key.npy"]) == 64

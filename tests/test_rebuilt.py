@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import json
 import os
 import shutil
@@ -255,16 +256,14 @@ def test_the_carried_wheel_comes_back_and_a_damaged_one_does_not(tmp_path: Path)
     path = tmp_path / wheel.name()
     path.write_bytes(wheel.packed())
     assert wheel.read(path) == wheel.content() and wheel.NAMED.fullmatch(path.name)
-    for damaged in (path.read_bytes()[:-100], b"no xz", b""):
+    for damaged in (path.read_bytes()[:-100], b"no archive", b""):
         path.write_bytes(damaged)
         assert wheel.read(path) is None
 
 
 def test_a_wheel_that_unfolds_to_far_more_is_not_unfolded(tmp_path: Path) -> None:
-    import lzma
-
     path = tmp_path / wheel.name()
-    path.write_bytes(lzma.compress(b"\0" * (wheel.LARGEST_BYTES + 1), preset=1))
+    path.write_bytes(bz2.compress(b"\0" * (wheel.LARGEST_BYTES + 1)))
     assert wheel.read(path) is None
 
 

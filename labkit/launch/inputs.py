@@ -201,7 +201,7 @@ class Inputs:
         if path.startswith(self._root + os.sep):
             inside = path[len(self._root) + 1 :]
             return inside not in NOT_OF_CELLS and not inside.startswith((".git/", ".venv/"))
-        if path.startswith(NO_DATA) or path.startswith(_temporary()):
+        if path.startswith((*NO_DATA, _temporary(), *_caches())):
             return False
         parts = Path(path).parts
         hidden = [part for part in parts if part.startswith(".") and part not in DATA_ANYWHERE]
@@ -232,6 +232,14 @@ def scripts(root: Path) -> dict[str, Path]:
 @cache
 def _temporary() -> str:
     return os.path.join(tempfile.gettempdir(), "labkit-")
+
+
+@cache
+def _caches() -> tuple[str, ...]:
+    """Returns the folders of caches without data that the user put elsewhere."""
+    caches, fonts = (os.environ.get(name) or "" for name in ("XDG_CACHE_HOME", "MPLCONFIGDIR"))
+    folders = [os.path.join(caches, name) for name in NO_CACHED_DATA if caches]
+    return tuple(os.path.abspath(folder) + os.sep for folder in [*folders, fonts] if folder)
 
 
 @cache

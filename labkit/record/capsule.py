@@ -33,7 +33,7 @@ WHOLE_BYTES = 256 * 2**20  # of all that is in one
 MOST_MEMBERS = 20_000
 INDEX_BYTES = 16 * 2**20
 EPOCH = (1980, 1, 1, 0, 0, 0)  # equal files make an equal archive
-PACKED = (".whl", ".xz", ".npz")  # which deflating again would make no smaller
+PACKED = (".whl", ".bz2", ".npz")  # which deflating again would make no smaller
 QUICKLY_BYTES = 4 * 2**20  # larger files are deflated less tightly
 BEGIN, END = '<template id="labkit-capsule">', "</template>"
 TAIL_BYTES = LARGEST_BYTES * 4 // 3 + 2**20  # of a page: what it ends with, the capsule included

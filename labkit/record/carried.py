@@ -37,7 +37,7 @@ OF_ATTEMPT = ("exit.json", "claim.json", "restored.json", "resume.json", "kernel
 RAW_DATA = (".csv", ".npz")
 SETTINGS = (".json", ".yaml", ".yml", ".toml", ".ini", ".cfg", ".conf", ".properties")
 LONGEST_NAME_BYTES = 1_000
-_NOT_SEARCHED = re.compile(r"source/notebook\.ipynb|.*\.(?:whl|whl\.xz|npz)|(?!source/modules/|data/).*\.json")
+_NOT_SEARCHED = re.compile(r"source/notebook\.ipynb|.*\.(?:whl|whl\.bz2|npz)|(?!source/modules/|data/).*\.json")
 _ODD = re.compile(r"[\x00-\x1f\x7f\\\ud800-\udfff]|\A[A-Za-z]:")
 
 

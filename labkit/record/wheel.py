@@ -6,9 +6,9 @@ The number of its commit would be no source: its repository may be gone.
 from __future__ import annotations
 
 import base64
+import bz2
 import hashlib
 import io
-import lzma
 import os
 import re
 import zipfile
@@ -21,9 +21,8 @@ import labkit
 from labkit.record.files import read_regular
 
 EPOCH = (1980, 1, 1, 0, 0, 0)  # equal content makes equal bytes
-NAMED = re.compile(r"labkit-[0-9][0-9A-Za-z.+!]{0,60}-py3-none-any\.whl(?:\.xz)?")  # earlier records have no .xz
+NAMED = re.compile(r"labkit-[0-9][0-9A-Za-z.+!]{0,60}-py3-none-any\.whl(?:\.bz2)?")  # earlier records have no .bz2
 LARGEST_BYTES = 32 * 2**20
-UNPACKING_BYTES = 64 * 2**20  # of memory
 KEPT = (
     ".py",
     ".pyi",
@@ -44,7 +43,7 @@ KEPT = (
 
 def name() -> str:
     """Returns the name of its file in a record."""
-    return f"labkit-{labkit.__version__}-py3-none-any.whl.xz"
+    return f"labkit-{labkit.__version__}-py3-none-any.whl.bz2"
 
 
 @cache
@@ -72,19 +71,19 @@ def content() -> bytes:
 
 
 def packed() -> bytes:
-    """Returns the wheel by xz, which takes two thirds of what a wheel's own compression of each file alone does."""
-    return lzma.compress(content(), preset=6)
+    """Returns the wheel by bzip2, which takes two thirds of what a wheel's own compression of each file alone does."""
+    return bz2.compress(content())
 
 
 def read(path: Path) -> bytes | None:
     """Returns the wheel in a record's file, for pip; None where it cannot be read, is damaged or far too large."""
     data = read_regular(path, LARGEST_BYTES)
-    if data is None or len(data) > LARGEST_BYTES or path.suffix != ".xz":
+    if data is None or len(data) > LARGEST_BYTES or path.suffix != ".bz2":
         return data if data is not None and len(data) <= LARGEST_BYTES else None
-    unpacking = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=UNPACKING_BYTES)
+    unpacking = bz2.BZ2Decompressor()
     try:
         found = unpacking.decompress(data, LARGEST_BYTES)
-    except lzma.LZMAError:
+    except (OSError, ValueError):
         return None
     return found if unpacking.eof else None
 

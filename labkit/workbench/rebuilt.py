@@ -64,7 +64,7 @@ def _carried(then: RunDir) -> tuple[str, bytes]:
         raise BadInput(
             "the record does not carry labkit, so its environment cannot be rebuilt; leave --env rebuild out"
         )
-    return name.removesuffix(".xz"), content
+    return name.removesuffix(".bz2"), content
 
 
 def _interpreter(wanted: str) -> str:
