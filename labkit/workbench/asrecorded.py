@@ -7,10 +7,11 @@ more of both, and can be told to use less.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 from labkit.record import machine
 from labkit.workbench.chain import mapping
@@ -77,7 +78,13 @@ def settings(recorded: dict[str, Any] | None) -> AsRecorded:
 def _recorded(recorded: dict[str, Any]) -> dict[str, str]:
     """Returns the variables of a record; none that leads to a file, for a record may come from a stranger."""
     found = mapping(recorded.get("variables")).items()
-    return {name: str(value) for name, value in found if machine.VARIABLE.fullmatch(name) and "/" not in str(value)}
+    return {name: value for name, value in found if machine.VARIABLE.fullmatch(name) and _is_plain(name, value)}
+
+
+def _is_plain(name: str, value: object) -> TypeGuard[str]:
+    if not isinstance(value, str) or not value.isprintable() or len(value) > machine.LONGEST:
+        return False
+    return "/" not in value or (name == "TZ" and re.fullmatch(r"\w+(/[\w+-]+)+", value) is not None)
 
 
 def _narrower(isa: str, then: Mapping[str, str]) -> dict[str, str]:

@@ -12,6 +12,7 @@ from labkit.record.files import read_json, read_regular
 from labkit.record.machine import SET_BY_PACKAGES
 from labkit.record.rundir import RunDir
 from labkit.record.version import VERSION
+from labkit.workbench.began import ORIGINS, began_with
 from labkit.workbench.chain import ABSENT, Difference, Link, Weight, here_then, lacking, link, mapping
 from labkit.workbench.wording import short
 
@@ -97,7 +98,7 @@ def settings(then: RunDir, now: RunDir) -> Link:
     if old is None or new is None:
         notes.append(lacking("the parameters", old, new))
     else:
-        differences += _differing_parameters(old, new)
+        differences += _differing_parameters(old, new, _named_otherwise(then, now))
     has_seed = any(one.topic == "seed" for one in differences)
     machines = _machine(then), _machine(now)
     set_then, set_now = (mapping(machine.get("settings")) for machine in machines)
@@ -213,7 +214,13 @@ def _parameters(run: RunDir) -> Facts | None:
         return None
 
 
-def _differing_parameters(old: Facts, new: Facts) -> Iterator[Difference]:
+def _named_otherwise(then: RunDir, now: RunDir) -> set[str]:
+    """Returns the parameters that decide nothing, or name the same checkpoint in other words."""
+    began = {name: [began_with(run, name) for run in (then, now)] for name in ORIGINS}
+    return {VERSION} | {name for name, (old, new) in began.items() if old and new and old[1] == new[1]}
+
+
+def _differing_parameters(old: Facts, new: Facts, harmless: set[str]) -> Iterator[Difference]:
     for name in old | new:
         then, now = old.get(name, ABSENT), new.get(name, ABSENT)
         if repr(then) == repr(now):
@@ -221,7 +228,7 @@ def _differing_parameters(old: Facts, new: Facts) -> Iterator[Difference]:
         texts = ["undeclared" if value is ABSENT else shown(value) for value in (then, now)]
         topic = "seed" if "SEED" in name.upper() else "parameters"
         text = here_then(f"{short(name)} =", *texts)
-        yield Difference(text, topic, "harmless" if name == VERSION else "cause")
+        yield Difference(text, topic, "harmless" if name in harmless else "cause")
 
 
 def _variables(then: Facts, now: Facts, topics: set[str]) -> Iterator[Difference]:

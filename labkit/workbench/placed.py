@@ -44,6 +44,9 @@ def place(then: RunDir, lab: Path, given: Path | None, labs: Sequence[Path], kno
     """
     missing, changed = [], []
     for size, path, fingerprint in inputs(then):
+        if ".." in Path(path).parts or "\0" in path:  # nothing that labkit has recorded
+            missing.append(f"{path!a} leads out of the lab")
+            continue
         found, is_same = _best(_candidates(path, lab, given, labs), fingerprint, known)
         if found is None:
             missing.append(f"{path} ({size:,} bytes, BLAKE3 {fingerprint[:16]}…)")

@@ -18,13 +18,14 @@ from typing import Any
 from labkit.errors import BadInput, LabkitError
 from labkit.record import lab, spread
 from labkit.record.capsule import Capsule
+from labkit.record.carried import is_safe
 from labkit.record.files import read_json
 from labkit.record.find import every
 from labkit.record.fingerprints import Known
 from labkit.record.rundir import RunDir
 from labkit.record.status import status
 from labkit.record.text import counted
-from labkit.workbench import asrecorded, compare, job, literals, params, placed, rebuilt, unpack
+from labkit.workbench import asrecorded, began, compare, job, literals, params, placed, rebuilt, unpack
 from labkit.workbench.asrecorded import AsRecorded
 from labkit.workbench.chain import mapping
 from labkit.workbench.compare import Comparison
@@ -84,11 +85,15 @@ def reproduced(packed: Capsule, wanted: Wanted, execute: Callable[[Job], object]
             return
         for line in setting.said:
             say(f"set as recorded: {line}")
-        if wanted.as_now:
-            _run_as_now(laid, execute)
-        else:
-            with setting.in_place():
-                _run(laid, python, execute)
+        try:
+            if wanted.as_now:
+                _run_as_now(laid, wanted, execute)
+            else:
+                with setting.in_place():
+                    _run(laid, python, wanted, execute)
+        except LabkitError as error:
+            yield compare.could_not_run(laid.record, str(error), error.exit_status, as_recorded=setting.said)
+            return
         yield _judged(laid, setting, wanted)
 
 
@@ -141,22 +146,25 @@ def _labs(then: RunDir) -> list[Path]:
 
 
 def _module_paths(laid: LaidOut) -> list[str]:
-    """Returns the folders in which the recorded copies of modules are found."""
+    """Returns the folders in which the recorded copies of modules are found; none that a record names elsewhere."""
     found = dict[str, None]()
     for name, module in (read_json(laid.record.source / "modules.json") or {}).items():
         inside = str(mapping(module).get("path") or "")
         parts = name.split(".")
         ends = ["/".join(parts) + ".py", "/".join([*parts, "__init__.py"])]
         end = next((end for end in ends if f"/{inside}".endswith(f"/{end}")), None)
-        if end is not None and parts[0] != "labkit" and (laid.folder / inside).is_file():
+        if end is not None and parts[0] != "labkit" and is_safe(inside) and (laid.folder / inside).is_file():
             found[str(laid.folder / inside[: -len(end)])] = None
-    return list(found)
+    return [folder for folder in found if os.pathsep not in folder]
 
 
 @contextmanager
 def _found_first(folders: list[str]) -> Iterator[None]:
     """Lets modules be found in these folders first, before those of a package that is installed in place."""
     before = os.environ.get("PYTHONPATH")
+    if not folders:
+        yield
+        return
     os.environ["PYTHONPATH"] = os.pathsep.join([*folders, *([before] if before else [])])
     try:
         yield
@@ -168,23 +176,32 @@ def _found_first(folders: list[str]) -> Iterator[None]:
 
 
 def _values(laid: LaidOut) -> dict[str, Any]:
+    """Returns the parameters that the run was given.
+
+    Raises:
+        BadInput: The record has something else in their place.
+    """
     values = mapping((read_json(laid.record.manifest) or {}).get("values"))
-    return {name: literals.read_literal(text) for name, text in values.items()}
+    try:
+        return {name: literals.read_literal(text) for name, text in values.items()}
+    except ValueError as error:
+        raise BadInput(f"the record's parameters are damaged: {error}") from error
 
 
-def _run(laid: LaidOut, python: Path | None, execute: Callable[[Job], object]) -> None:
+def _run(laid: LaidOut, python: Path | None, wanted: Wanted, execute: Callable[[Job], object]) -> None:
     assert laid.notebook is not None
-    values, modules, runs = _values(laid), _module_paths(laid), laid.folder / "runs"
+    values = began.with_checkpoints(_values(laid), laid.record, laid.notebook, laid.folder, wanted.data)
+    modules, runs = _module_paths(laid), laid.folder / "runs"
     if python is not None:
         return rebuilt.run(python, laid.notebook, values, runs, modules)
-    wanted = [params.Source("the record", tuple(values.items()))] if values else []
+    asked = [params.Source("the record", tuple(values.items()))] if values else []
     kernel = str((read_json(laid.record.manifest) or {}).get("kernel") or "")
     known = job.kernel_specs().find_kernel_specs()
     with _found_first(modules):
-        execute(job.prepare(laid.notebook, wanted, kernel=kernel if kernel in known else None, runs=runs))
+        execute(job.prepare(laid.notebook, asked, kernel=kernel if kernel in known else None, runs=runs))
 
 
-def _run_as_now(laid: LaidOut, execute: Callable[[Job], object]) -> None:
+def _run_as_now(laid: LaidOut, wanted: Wanted, execute: Callable[[Job], object]) -> None:
     """Executes the lab's own notebook, with the parameters that the run was given."""
     manifest = read_json(laid.record.manifest) or {}
     inside = str(manifest.get("notebook") or "")
@@ -193,7 +210,8 @@ def _run_as_now(laid: LaidOut, execute: Callable[[Job], object]) -> None:
         raise BadInput(
             f"the notebook {inside} is in none of {', '.join(map(str, _labs(laid.record)))}; leave --as-now out"
         )
-    given = tuple((name, value) for name, value in _values(laid).items() if name in mapping(manifest.get("given")))
+    values = began.with_checkpoints(_values(laid), laid.record, found, lab.root(found.parent), wanted.data)
+    given = tuple((name, value) for name, value in values.items() if name in mapping(manifest.get("given")))
     execute(job.prepare(found, [params.Source("the record", given)] if given else [], runs=laid.folder / "runs"))
 
 
