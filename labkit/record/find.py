@@ -12,13 +12,13 @@ from labkit.errors import FolderProblem, RunNotFound
 from labkit.record import lab
 from labkit.record.files import read_json
 from labkit.record.page import page_summary
-from labkit.record.rundir import ID, NO_RESULT, SCRATCH, RunDir, folder_name
+from labkit.record.rundir import ID, NO_RESULT, SCRATCH, SWEEPS, RunDir, folder_name
 
 
 def every(runs: Path) -> list[RunDir]:
     """Returns all runs below `runs`, oldest first, scratch runs included; a folder that cannot be read is skipped."""
     found: list[RunDir] = []
-    for folder in _folders(runs):
+    for folder in (one for one in _folders(runs) if one.name != SWEEPS):
         parts = _folders(folder) if folder.name == SCRATCH else [folder]
         for part in parts:
             found += [RunDir(path) for path in _folders(part) if ID.fullmatch(path.name)]

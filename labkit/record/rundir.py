@@ -16,6 +16,7 @@ from labkit.record.files import read_json, write_atomic, write_json
 
 FORMAT = 1
 SCRATCH = ".scratch"
+SWEEPS = "sweeps"  # in a folder of runs: what was asked of many runs together, no runs themselves
 MIXED = "mixed"  # label of a run that went on although something was not what it was
 NO_RESULT = ("debug", "stand-in", "explored", MIXED)  # labels of runs whose numbers stand for nothing
 ATTEMPT = re.compile(r"[1-9][0-9]{0,8}")
@@ -333,6 +334,6 @@ def _point(link: Path, target: Path) -> None:
 def folder_name(name: str) -> str:
     """Returns `name` as one safe folder name: no separators, not hidden, at most 100 bytes."""
     safe = re.sub(r"[\x00-\x1f/\\]", "-", name).strip().lstrip(".") or "notebook"
-    if safe in ("last", "sweeps"):
+    if safe in ("last", SWEEPS):
         safe += "_"
     return safe.encode("utf-8", "replace")[:100].decode("utf-8", "ignore")

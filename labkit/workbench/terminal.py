@@ -206,6 +206,7 @@ def _row(run: RunDir) -> dict[str, Any]:
         "created": manifest.get("created", ""),
         "duration_s": found.duration_s,
         "given": manifest.get("given", {}),
+        "sweep": manifest.get("sweep", ""),
         "labels": [*manifest.get("labels", []), *(["scratch"] if run.is_scratch else [])],
         "metrics": _last_values(run, manifest),
         "verdicts": in_short(kept_verdicts(run, manifest)),

@@ -1,0 +1,298 @@
+"""The directory of one sweep: what was asked, which of its points have a result, and who works on it.
+
+`accepted/<point>.json` is made in one step and can be made once: a point has one result, however often the sweep was
+killed. Whoever works on the sweep holds `sessions/<n>/`, made by a rename that only one process can do.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from labkit.errors import BadInput, FolderProblem, RunNotFound
+from labkit.record.files import now, read_json, write_json
+from labkit.record.process import Process
+from labkit.record.rundir import ID, SWEEPS
+from labkit.record.status import FRESH_S
+
+FORMAT = 1
+SESSION = re.compile(r"[1-9][0-9]{0,8}")
+POINT = re.compile(r"([1-9][0-9]{0,8})\.json")
+
+
+@dataclass(frozen=True)
+class SweepDir:
+    """The paths of one sweep. Nothing here reads or writes unless its name says so.
+
+    Attributes:
+        path: Its directory.
+    """
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        """The time of the start and a random suffix; its runs record it as `sweep`."""
+        return self.path.name
+
+    @property
+    def name(self) -> str:
+        """`sweeps/` and the id, as commands print and take it."""
+        return f"{SWEEPS}/{self.id}"
+
+    @property
+    def runs(self) -> Path:
+        """The folder of runs that it lies in, and its runs too."""
+        return self.path.parent.parent
+
+    @property
+    def manifest(self) -> Path:
+        """What was asked: notebook, points, metric, command."""
+        return self.path / "sweep.json"
+
+    @property
+    def accepted(self) -> Path:
+        """One file a point that has its result."""
+        return self.path / "accepted"
+
+    @property
+    def aside(self) -> Path:
+        """Results that were taken back, so that their points could be tried again."""
+        return self.path / "aside"
+
+    @property
+    def sessions(self) -> Path:
+        """One folder for each time that somebody worked on it."""
+        return self.path / "sessions"
+
+    @property
+    def summary(self) -> Path:
+        """What came of it; there once every point has a result."""
+        return self.path / "summary.json"
+
+    @property
+    def report(self) -> Path:
+        """The page made from it."""
+        return self.path / "report.html"
+
+    def read_manifest(self) -> dict[str, Any]:
+        """Returns what was asked.
+
+        Raises:
+            FolderProblem: It is missing or not a sweep's.
+        """
+        found = read_json(self.manifest)
+        if found is None or not isinstance(found.get("points"), list):
+            raise FolderProblem(f"{self.manifest} is missing or not JSON; begin the sweep anew")
+        if not isinstance(found.get("format"), int) or found["format"] > FORMAT:
+            raise FolderProblem(f"{self.manifest} has format {found.get('format')!r}, this labkit reads up to {FORMAT}")
+        return found
+
+    def is_over(self) -> bool:
+        """Tells whether every point had a result, and the summary was written."""
+        return self.summary.exists()
+
+
+def create(runs: Path, manifest: Mapping[str, Any]) -> SweepDir:
+    """Makes the directory of a new sweep, whole, in one step.
+
+    Args:
+        runs: The folder of runs.
+        manifest: The content of `sweep.json`; `format`, `id` and `created` are filled in.
+
+    Raises:
+        FolderProblem: It cannot be made; nothing is left over.
+    """
+    moment = datetime.now(UTC)
+    made = SweepDir(runs / SWEEPS / f"{moment:%Y%m%dT%H%M%S}.{moment.microsecond // 1000:03}Z-{secrets.token_hex(3)}")
+    hidden = SweepDir(made.path.with_name(f".{made.id}"))
+    try:
+        hidden.accepted.mkdir(parents=True)
+        hidden.sessions.mkdir()
+        write_json(hidden.manifest, {"format": FORMAT, "id": made.id, "created": now(), **manifest})
+        os.rename(hidden.path, made.path)
+    except OSError as error:
+        shutil.rmtree(hidden.path, ignore_errors=True)
+        raise FolderProblem(f"no sweep can be made in {runs}: {error.strerror or error}") from error
+    return made
+
+
+def every(runs: Path) -> list[SweepDir]:
+    """Returns the sweeps in a folder of runs, oldest first."""
+    try:
+        found = [entry for entry in os.scandir(runs / SWEEPS) if ID.fullmatch(entry.name)]
+        return [SweepDir(Path(entry.path)) for entry in sorted(found, key=lambda one: one.name) if entry.is_dir()]
+    except OSError:
+        return []
+
+
+def find(text: str, runs: Path) -> SweepDir:
+    """Returns the sweep that `text` names: a path, an id, its last characters, or `last`.
+
+    Raises:
+        RunNotFound: Nothing or more than one sweep goes by that name.
+    """
+    path = Path(os.path.abspath(text))
+    if text and os.path.isfile(path / "sweep.json"):
+        return SweepDir(path)
+    known = every(runs)
+    name = text.removeprefix(f"{SWEEPS}/")
+    found = known[-1:] if text == "last" else [one for one in known if name and one.id.endswith(name)]
+    if len(found) == 1:
+        return found[0]
+    listed = ", ".join(one.id for one in (found or known)[-5:]) or "none"
+    raise RunNotFound(
+        f"{text!r} names {len(found) or 'no'} sweep{'s' * (len(found) > 1)} in {runs}; there are: {listed}"
+    )
+
+
+# results
+
+
+def accept(sweep: SweepDir, point: int, result: Mapping[str, Any]) -> bool:
+    """Keeps the result of a point, in one step; tells whether it did, for a point has one result.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    target = sweep.accepted / f"{point}.json"
+    beside = sweep.accepted / f".{point}.{secrets.token_hex(4)}"
+    write_json(beside, {"point": point, **result, "accepted": now()}, durable=False)
+    try:
+        os.link(beside, target)  # unlike a rename, it never replaces
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without links: who holds the sweep is alone
+        if target.exists():
+            return False
+        os.rename(beside, target)
+    finally:
+        beside.unlink(missing_ok=True)
+    return True
+
+
+def results(sweep: SweepDir, *, mend: bool = False) -> dict[int, dict[str, Any]]:
+    """Returns the accepted results by point; a file that cannot be read is none.
+
+    Args:
+        sweep: The sweep.
+        mend: Remove such files, which a power cut can leave, so that their points get a result again.
+    """
+    found: dict[int, dict[str, Any]] = {}
+    try:
+        names = [match for entry in os.scandir(sweep.accepted) if (match := POINT.fullmatch(entry.name))]
+    except OSError:
+        return {}
+    for match in names:
+        result = read_json(sweep.accepted / match[0])
+        if result is not None and result.get("point") == int(match[1]) and isinstance(result.get("run"), str):
+            found[int(match[1])] = result
+        elif mend:
+            (sweep.accepted / match[0]).unlink(missing_ok=True)
+    return dict(sorted(found.items()))
+
+
+def put_aside(sweep: SweepDir, point: int) -> None:
+    """Takes a point's result back, so that it can have another one; the file is kept.
+
+    Raises:
+        OSError: It cannot be moved.
+    """
+    sweep.summary.unlink(missing_ok=True)  # first: the sweep is no longer over
+    sweep.aside.mkdir(exist_ok=True)
+    os.rename(sweep.accepted / f"{point}.json", sweep.aside / f"{point}.{secrets.token_hex(4)}.json")
+
+
+def aside(sweep: SweepDir) -> set[str]:
+    """Returns the names of runs whose results were taken back."""
+    return {str((read_json(sweep.aside / name) or {}).get("run")) for name in _names(sweep.aside)}
+
+
+# who works on it
+
+
+@dataclass
+class Session:
+    """The right to work on a sweep, until `end`, or until this process is gone."""
+
+    path: Path
+    beaten: float = 0.0
+
+    def beat(self) -> None:
+        """Shows life, for other hosts; at most every second."""
+        if time.monotonic() - self.beaten > 1.0:
+            self.beaten = time.monotonic()
+            try:
+                os.utime(self.path / "holder.json")
+            except OSError:
+                pass
+
+    def end(self) -> None:
+        """Gives the right back."""
+        try:
+            write_json(self.path / "end.json", {"ended": now()}, durable=False)
+        except OSError:
+            pass  # that this process is gone says it too
+
+
+def claim(sweep: SweepDir, command: list[str]) -> Session:
+    """Takes the right to work on a sweep, which one process has at a time.
+
+    Raises:
+        BadInput: Somebody else has it.
+        FolderProblem: The sweep cannot be written.
+    """
+    newest = max((int(one) for one in _names(sweep.sessions) if SESSION.fullmatch(one)), default=0)
+    if newest:
+        _refuse_while_held(sweep, sweep.sessions / str(newest))
+    hidden = sweep.sessions / f".{newest + 1}.{secrets.token_hex(4)}"
+    target = sweep.sessions / str(newest + 1)
+    try:
+        hidden.mkdir()
+        holder = Process.of(os.getpid()).facts()
+        write_json(hidden / "holder.json", {"creator": holder, "command": command, "created": now()})
+        os.rename(hidden, target)
+    except OSError as error:
+        shutil.rmtree(hidden, ignore_errors=True)
+        if target.exists():
+            raise BadInput(_held(sweep, target)) from None
+        raise FolderProblem(f"{sweep.sessions} cannot be written: {error.strerror or error}") from error
+    return Session(target)
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
+
+
+def _refuse_while_held(sweep: SweepDir, session: Path) -> None:
+    if (session / "end.json").exists():
+        return
+    holder = Process.read((read_json(session / "holder.json") or {}).get("creator"))
+    if holder is None:
+        return
+    if holder.is_alive() if holder.is_here() else _is_fresh(session / "holder.json"):
+        raise BadInput(_held(sweep, session))
+
+
+def _is_fresh(path: Path) -> bool:
+    try:
+        return abs(time.time() - path.stat().st_mtime) < FRESH_S
+    except OSError:
+        return False
+
+
+def _held(sweep: SweepDir, session: Path) -> str:
+    creator = (read_json(session / "holder.json") or {}).get("creator") or {}
+    who = f"process {creator.get('pid')} on {creator.get('host')}"
+    return f"{sweep.name} is being worked on by {who}; wait for it, or stop it first (kill -INT {creator.get('pid')})"

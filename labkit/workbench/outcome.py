@@ -1,0 +1,142 @@
+"""One run of many: the function that an executor is given, and the small result that it returns.
+
+Both can be pickled, and neither knows who asks: a worker here, or a cluster's.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from labkit.errors import LabkitError
+from labkit.record.files import write_json
+from labkit.record.rundir import RunDir
+from labkit.record.status import Status, exit_record, status
+from labkit.workbench.job import Job
+
+FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM)  # signals that no notebook gets for what its cells did
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a run.
+
+    Attributes:
+        run: Its directory.
+        state: How it ended, or where it stands.
+        reason: Why, in a sentence.
+        duration_s: How long its newest attempt took.
+        metrics: The last value of each metric.
+        is_mishap: It ended for something that is not the notebook's doing, so that it may be tried again.
+        problem: Why its report could not be written; empty where it was.
+    """
+
+    run: str
+    state: str
+    reason: str = ""
+    duration_s: float | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    is_mishap: bool = False
+    problem: str = ""
+
+    @property
+    def directory(self) -> RunDir:
+        """The run's directory."""
+        return RunDir(Path(self.run))
+
+    def facts(self) -> dict[str, Any]:
+        """Returns what a sweep keeps of it."""
+        return {
+            "run": self.directory.name,
+            "status": self.state,
+            "reason": self.reason,
+            "duration_s": self.duration_s,
+            "metrics": self.metrics,
+        }
+
+
+def carry_out(job: Job, report: bool = True) -> Outcome:
+    """Executes a prepared run to its end, writes its report, and returns what came of it."""
+    from labkit.workbench import execute
+
+    try:
+        ended = execute.execute(job)
+    except LabkitError as error:  # its directory was deleted
+        return Outcome(job.run, "failed", str(error))
+    return of_run(job.directory, ended, write_report(job.directory) if report else "")
+
+
+def write_report(run: RunDir) -> str:
+    """Writes a run's report; returns why that failed, which changes nothing about the run."""
+    from labkit.workbench import reports
+
+    try:
+        reports.write_of_run(run)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def of_run(run: RunDir, found: Status | None = None, problem: str = "") -> Outcome:
+    """Returns what has come of a run so far."""
+    found = found or status(run)
+    return Outcome(
+        str(run.path), found.state, found.reason, found.duration_s, last_values(run), is_mishap(found), problem
+    )
+
+
+def is_mishap(ended: Status) -> bool:
+    """Tells whether a run ended for something that is not its notebook's doing.
+
+    So it is where kernel, supervisor or runner were killed, where the run was stopped, and where no kernel started.
+    """
+    if ended.state != "failed":
+        return ended.state not in ("finished", "timeout")
+    record = ended.exit or {}
+    if record.get("error"):
+        return False
+    kernel_exit = record.get("kernel_exit")
+    number = kernel_exit.get("signal") if isinstance(kernel_exit, dict) else None
+    not_started = record.get("written_by") == "runner" or ended.reason.startswith("the kernel did not start")
+    return not_started or number in FROM_OUTSIDE
+
+
+def last_values(run: RunDir) -> dict[str, float]:
+    """Returns the last value of each metric, as the run's summary has them."""
+    try:
+        summary = run.read_manifest()["summary"].get("metrics")
+    except LabkitError:
+        return {}
+    found = {}
+    for name, entry in summary.items() if isinstance(summary, dict) else ():
+        try:
+            found[str(name)] = float(entry["last"])  # text is one of NaN, Infinity, -Infinity
+        except (TypeError, KeyError, ValueError):
+            continue
+    return found
+
+
+def stop(run: RunDir, number: int) -> bool:
+    """Asks a run on this host to stop at its next step boundary; tells whether there was somebody to ask."""
+    from labkit.record.files import read_json
+    from labkit.record.process import Process
+
+    supervisor = Process.read((read_json(run.process) or {}).get("process"))
+    if supervisor is None or not supervisor.is_alive():
+        return False
+    try:
+        os.kill(supervisor.pid, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+def call_off(run: RunDir, state: str, reason: str) -> None:
+    """Writes how a run ended that never started: nobody else will."""
+    try:
+        write_json(run.exit, exit_record(state, reason, None, written_by="runner"))
+    except OSError:
+        pass  # its status stays what the evidence says

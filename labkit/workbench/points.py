@@ -1,0 +1,257 @@
+"""The points of a sweep: what a command line or a file lists, multiplied out, and checked before anything starts."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from labkit.errors import ParameterProblem
+from labkit.record.allowed import allowed, shown
+from labkit.record.declared import Parameter
+from labkit.workbench import params
+from labkit.workbench.literals import literal
+from labkit.workbench.notebook import Notebook
+from labkit.workbench.params import Raw, Source
+from labkit.workbench.yamlfile import read_yaml
+
+RANGE = re.compile(r"\s*([+-]?\d{1,15})\.\.([+-]?\d{1,15})(?:\.\.(\d{1,15}))?\s*")
+MOST = 100_000  # points of one sweep
+BRACKETS = {"[": "]", "{": "}", "(": ")"}
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point of a sweep.
+
+    Attributes:
+        number: Its place, from 1.
+        values: The parameters that its run is given, of their declared types.
+    """
+
+    number: int
+    values: dict[str, Any]
+
+    @property
+    def key(self) -> tuple[tuple[str, str], ...]:
+        """What no other point of the sweep has: names and the source of each value, which keeps its type and bits."""
+        return tuple((name, literal(value)) for name, value in sorted(self.values.items()))
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A parameter and the values that it takes, one after the other.
+
+    Attributes:
+        source: The file that lists them, or `-p`.
+        name: The parameter, as it was written there.
+        values: At least one.
+    """
+
+    source: str
+    name: Any
+    values: tuple[Any, ...]
+
+
+class Quoted(str):
+    """Text that stood in quotes: it is no range."""
+
+
+def points(
+    source: Notebook, assignments: Iterable[str], files: Iterable[Path] = (), *, zipped: bool = False
+) -> list[Point]:
+    """Returns the points that a command line asks for, the last parameter varying fastest.
+
+    Args:
+        source: The notebook that declares the parameters.
+        assignments: What `-p` says: `NAME=VALUE`, `NAME=V1,V2`, `NAME=1..5`.
+        files: YAML files, in which lists are swept; later ones win, and `-p` wins over all.
+        zipped: Take the first values together, then the second ones, instead of each with each.
+
+    Raises:
+        ParameterProblem: Something of it cannot be; nothing was started.
+    """
+    declared = source.parameters()
+    axes = [*_of_files(files, declared), *_of_command_line(assignments, declared)]
+    door = _Door(source.path.name, declared, source.computed(), source.written())
+    door.admit(axes, [axis.values[0] for axis in axes])  # says what is wrong with names, in all sources
+    axes = [door.typed(axis) for axis in _without_overridden(axes)]
+    _refuse_too_many(axes, zipped)
+    combined = _zipped(axes) if zipped else itertools.product(*(axis.values for axis in axes))
+    made = [Point(number, door.admit(axes, values)) for number, values in enumerate(combined, 1)]
+    _refuse_twins(made)
+    return made
+
+
+def split(text: str) -> list[str]:
+    """Returns the values in a command line's text: at commas that are neither quoted nor within brackets.
+
+    >>> split("0.1, 0.01"), split("[1,2],[3]"), split("'a,b',c")
+    (['0.1', '0.01'], ['[1,2]', '[3]'], ['a,b', 'c'])
+
+    Raises:
+        ValueError: A quote is not closed, or a value is empty.
+    """
+    parts, depth, begin, place = [], [], 0, 0  # type: ignore[var-annotated]
+    while place < len(text):
+        character = text[place]
+        if character in "'\"" and (depth or not text[begin:place].strip()):
+            place = text.find(character, place + 1)
+            if place < 0:
+                raise ValueError(f"the quote {character} is not closed")
+        elif character in BRACKETS:
+            depth.append(BRACKETS[character])
+        elif depth and character == depth[-1]:
+            depth.pop()
+        elif character == "," and not depth:
+            parts.append(text[begin:place])
+            begin = place + 1
+        place += 1
+    if not parts:
+        return [_unquoted(text)]
+    parts.append(text[begin:])
+    if not all(part.strip() for part in parts):
+        raise ValueError("a value in its list is empty; an empty text is written ''")
+    return [_unquoted(part.strip()) for part in parts]
+
+
+def _unquoted(text: str) -> str:
+    is_quoted = len(text) > 1 and text[0] in "'\"" and text.find(text[0], 1) == len(text) - 1
+    return Quoted(text[1:-1]) if is_quoted else text
+
+
+def _of_command_line(assignments: Iterable[str], declared: Sequence[Parameter]) -> list[Axis]:
+    axes = []
+    for source in params.from_command_line(assignments, ()):
+        for name, text in source.pairs:
+            try:
+                parts = split(text)
+                values = [one for part in parts for one in _spread(Raw(part), part, name, declared)]
+            except ValueError as error:
+                raise ParameterProblem(f"-p {name}={shown(str(text))}: {error}") from None
+            axes.append(Axis(source.name, name, tuple(values)))
+    return axes
+
+
+def _of_files(files: Iterable[Path], declared: Sequence[Parameter]) -> list[Axis]:
+    axes = []
+    for path in files:
+        for name, value in read_yaml(path).items():
+            listed = value if isinstance(value, list) else [value]
+            if not listed:
+                raise ParameterProblem(f"{path}: {name} lists no value; for an empty list as its value write [[]]")
+            try:
+                values = [found for one in listed for found in _spread(one, one, name, declared)]
+            except ValueError as error:
+                raise ParameterProblem(f"{path}: {name}: {error}") from None
+            axes.append(Axis(str(path), name, tuple(values)))
+    return axes
+
+
+def _spread(value: Any, written: Any, name: Any, declared: Sequence[Parameter]) -> Iterator[Any]:
+    """Yields a value, or each number of the range that it is.
+
+    Raises:
+        ValueError: A range is empty or too long.
+    """
+    match = RANGE.fullmatch(written) if isinstance(written, str) and not isinstance(written, Quoted) else None
+    if match is None or _is_text(name, declared):
+        yield value
+        return
+    first, last, step = int(match[1]), int(match[2]), int(match[3] or 1)
+    if step == 0 or last < first:
+        raise ValueError(f"the range {written} is empty; write FIRST..LAST or FIRST..LAST..STEP, counting up")
+    if (last - first) // step >= MOST:
+        raise ValueError(f"the range {written} has more than {MOST:,} values")
+    yield from range(first, last + 1, step)
+
+
+def _is_text(name: Any, declared: Sequence[Parameter]) -> bool:
+    """Tells whether a parameter takes text and nothing else: `1..5` then means itself."""
+    named = [one for one in declared if one.name.casefold() == str(name).casefold()]
+    forms = [form for one in named for form in allowed(one).forms]
+    return bool(forms) and all(form.kind == "str" for form in forms)
+
+
+@dataclass(frozen=True)
+class _Door:
+    """A notebook's parameters cell, read once: its name, what can be set, what is computed, what is written."""
+
+    where: str
+    declared: list[Parameter]
+    computed: dict[str, int]
+    written: list[Parameter]
+
+    def typed(self, axis: Axis) -> Axis:
+        """Returns an axis with its declared name and values of the declared type: text is read once, not per point.
+
+        Raises:
+            ParameterProblem: A value does not fit.
+        """
+        values: list[tuple[str, Any]] = []
+        for value in axis.values:
+            try:
+                found = params.resolve(self.declared, [Source(axis.source, ((axis.name, value),))], self.where)
+            except ParameterProblem as error:
+                raise ParameterProblem(f"{error}{_hint([axis], self.declared)}") from None
+            values += found.items()
+        return Axis(axis.source, values[0][0], tuple(value for _, value in values))
+
+    def admit(self, axes: Sequence[Axis], values: Sequence[Any]) -> dict[str, Any]:
+        """Returns the values of one point, checked.
+
+        Raises:
+            ParameterProblem: They cannot be.
+        """
+        by_source: dict[str, list[tuple[Any, Any]]] = {}
+        for axis, value in zip(axes, values, strict=True):
+            by_source.setdefault(axis.source, []).append((axis.name, value))
+        asked = [Source(name, tuple(pairs)) for name, pairs in by_source.items()]
+        try:
+            return params.admit(self.declared, asked, self.where, self.computed, self.written)
+        except ParameterProblem as error:
+            raise ParameterProblem(f"{error}{_hint(axes, self.declared)}") from None
+
+
+def _hint(axes: Sequence[Axis], declared: Sequence[Parameter]) -> str:
+    """Returns what helps where a list was meant as one value."""
+    lists = {one.name.casefold() for one in declared if isinstance(one.default, (list, tuple))}
+    named = [axis for axis in axes if str(axis.name).casefold() in lists and not axis.source.startswith("-")]
+    if not any(not isinstance(value, list) for axis in named for value in axis.values):
+        return ""
+    name = named[0].name
+    return f"\na list in a sweep's file lists points; one value that is a list stands in another: {name}: [[1, 2]]"
+
+
+def _without_overridden(axes: Sequence[Axis]) -> list[Axis]:
+    """Returns the axes that count: of those of one parameter the last, for later sources win."""
+    last = {str(axis.name).casefold(): axis for axis in axes}
+    return list(last.values())
+
+
+def _refuse_too_many(axes: Sequence[Axis], zipped: bool) -> None:
+    count = math.prod(len(axis.values) for axis in axes)
+    if not zipped and count > MOST:
+        listed = " × ".join(f"{len(axis.values)} {axis.name}" for axis in axes if len(axis.values) > 1)
+        raise ParameterProblem(f"{listed} are {count:,} points; a sweep has {MOST:,} at most")
+
+
+def _zipped(axes: Sequence[Axis]) -> Iterator[tuple[Any, ...]]:
+    lengths = {str(axis.name): len(axis.values) for axis in axes if len(axis.values) > 1}
+    if len(set(lengths.values())) > 1:
+        listed = ", ".join(f"{name} has {count}" for name, count in lengths.items())
+        raise ParameterProblem(f"--zip takes lists of one length: {listed}")
+    count = max(lengths.values(), default=1)
+    return zip(*(axis.values * (1 if len(axis.values) > 1 else count) for axis in axes), strict=True)
+
+
+def _refuse_twins(made: Sequence[Point]) -> None:
+    seen: dict[Any, int] = {}
+    for point in made:
+        if (first := seen.setdefault(point.key, point.number)) != point.number:
+            said = ", ".join(f"{name}={shown(value)}" for name, value in point.values.items())
+            raise ParameterProblem(f"points {first} and {point.number} are the same: {said}; list each value once")

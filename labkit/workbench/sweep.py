@@ -1,0 +1,222 @@
+"""Brings every point of a sweep to one accepted result, whatever dies on the way.
+
+It sees an executor and nothing else: a run is a plain function of a job that can be pickled, and comes back as a small
+outcome. What is known of a sweep stands in its directory and in its runs; killed at any moment, it goes on from there.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from labkit.errors import BadInput, FolderProblem, LabkitError
+from labkit.record import checkpoints, sweepdir
+from labkit.record.files import read_json
+from labkit.record.find import every
+from labkit.record.rundir import RunDir
+from labkit.record.status import status
+from labkit.record.sweepdir import Session, SweepDir
+from labkit.workbench import outcome
+from labkit.workbench.job import Job
+from labkit.workbench.outcome import Outcome
+from labkit.workbench.points import Point
+
+TICK_S = 0.2
+RETRIES = 2  # of a point whose run ended for something that is not the notebook's doing
+ORPHANS_S = 60.0  # for the supervisors of a killed sweep's runs to end them; it takes them two seconds
+LATE_S = 2.0  # for a supervisor that was just told to start a kernel when its worker died
+
+Begin = Callable[[Point, RunDir | None], Job]  # makes the run of a point, or claims the one to go on with
+CarryOut = Callable[[Job], Outcome]
+
+
+@dataclass
+class UnderWay:
+    """A run of a point that has been submitted."""
+
+    point: Point
+    run: RunDir
+    began: float = field(default_factory=time.monotonic)
+    asked_to_stop: bool = False
+
+
+@dataclass
+class Sweeper:
+    """The state of a sweep that is worked on; `work` brings it to its end.
+
+    Attributes:
+        sweep: Its directory.
+        points: All of its points.
+        begin: Makes the run of a point.
+        carry_out: What the executor calls with the job of a run.
+        session: The right to work on it; None in tests that need none.
+        results: Accepted results by point.
+        earlier: By point, the run that may be gone on with.
+        stopping: The name of the signal that asked for a stop; empty where none did.
+        at_once: It was asked for twice.
+        trouble: Why no further run can be made; None where it can.
+    """
+
+    sweep: SweepDir
+    points: Sequence[Point]
+    begin: Begin
+    carry_out: CarryOut = outcome.carry_out
+    session: Session | None = None
+    results: dict[int, dict[str, Any]] = field(default_factory=dict)
+    earlier: dict[int, RunDir] = field(default_factory=dict)
+    running: dict[Future[Outcome], UnderWay] = field(default_factory=dict)
+    retries: dict[int, int] = field(default_factory=dict)
+    stopping: str = ""
+    at_once: bool = False
+    trouble: LabkitError | None = None
+    say: Callable[[Point, Mapping[str, Any]], object] = lambda point, result: None
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Takes what `Stops` passes on: a first signal, and the second Ctrl-C."""
+        self.stopping = str(message.get("stop") or self.stopping)
+        self.at_once = self.at_once or "signal" in message
+
+    def work(self, executor: Executor, slots: int) -> None:
+        """Executes what has no result yet, so many runs at a time.
+
+        Raises:
+            LabkitError: No further run could be made; those that ran have ended.
+        """
+        pending = deque(point for point in self.points if point.number not in self.results)
+        while (pending and self._goes_on()) or self.running:
+            while pending and len(self.running) < slots and self._goes_on():
+                self._submit(executor, pending.popleft())
+            done, _ = wait(self.running, TICK_S, FIRST_COMPLETED)
+            for future in done:
+                pending.extend(self._take(future))
+            if self.session is not None:
+                self.session.beat()
+            if self.stopping:
+                self._stop_running()
+            if self.at_once:
+                return
+        if self.trouble is not None:
+            raise self.trouble
+
+    def _goes_on(self) -> bool:
+        return not self.stopping and self.trouble is None
+
+    def _submit(self, executor: Executor, point: Point) -> None:
+        try:
+            job = self.begin(point, self.earlier.pop(point.number, None))
+        except LabkitError as error:
+            self.trouble = error  # a full disk, a notebook that is gone: the next run could not be made either
+            return
+        self.running[executor.submit(self.carry_out, job)] = UnderWay(point, job.directory)
+
+    def _take(self, future: Future[Outcome]) -> list[Point]:
+        """Keeps what came of a run; returns its point where it is to be tried again."""
+        under_way = self.running.pop(future)
+        try:
+            found = future.result()
+        except CancelledError:
+            outcome.call_off(under_way.run, "interrupted", "the sweep was stopped before it was started")
+            found = outcome.of_run(under_way.run)
+        except Exception as error:  # the worker died, and took the call with it
+            found = self._of_lost(under_way.run, error)
+        try:
+            return [] if self._settle(under_way.point, found) else [under_way.point]
+        except OSError as error:
+            self.trouble = FolderProblem(f"{self.sweep.accepted} cannot be written: {error.strerror or error}")
+            return []
+
+    def _settle(self, point: Point, found: Outcome) -> bool:
+        """Accepts an outcome; returns False where the point is to have another run."""
+        if found.is_mishap:
+            self.earlier[point.number] = found.directory
+            if self.stopping:
+                return True  # without a result: the sweep goes on another time
+            if self.retries.setdefault(point.number, 0) < RETRIES:
+                self.retries[point.number] += 1
+                return False
+        result = found.facts() | {"retries": self.retries.get(point.number, 0)}
+        if not sweepdir.accept(self.sweep, point.number, result):
+            result = sweepdir.results(self.sweep)[point.number]
+        self.results[point.number] = result
+        self.say(point, result)
+        return True
+
+    def _of_lost(self, run: RunDir, error: Exception) -> Outcome:
+        """Returns what came of a run whose worker cannot tell any more, once its supervisor has ended it."""
+        if run.process.exists() or not _appears(run.process, LATE_S):
+            wait_until_over(run)
+        if not run.process.exists() and not run.exit.exists():
+            outcome.call_off(run, "killed", f"it was never started: {error}")
+        return outcome.of_run(run)
+
+    def _stop_running(self) -> None:
+        number = signal.Signals[self.stopping] if self.stopping in signal.Signals.__members__ else signal.SIGTERM
+        for future, under_way in self.running.items():
+            if not under_way.asked_to_stop:
+                under_way.asked_to_stop = future.cancel() or outcome.stop(under_way.run, number)
+
+    def go_on(self) -> None:
+        """Takes up what an earlier session left: finished runs are accepted, others may be gone on with.
+
+        Raises:
+            BadInput: A run of it still runs.
+        """
+        self.results = sweepdir.results(self.sweep, mend=True)
+        aside = sweepdir.aside(self.sweep)
+        left = runs_of(self.sweep)
+        for point in self.points:
+            for run in left.get(point.number, []) if point.number not in self.results else []:
+                if not wait_until_over(run):
+                    raise BadInput(f"{run.name}, of point {point.number}, still runs; end it, then continue the sweep")
+                if point.number not in self.results:
+                    self._take_up(point, run, is_aside=run.name in aside)
+
+    def _take_up(self, point: Point, run: RunDir, is_aside: bool) -> None:
+        """Accepts what a run of an earlier session came to, or keeps it to go on with."""
+        if not run.process.exists() and not run.exit.exists():
+            outcome.call_off(run, "killed", "the sweep was killed before it was started")
+        found = outcome.of_run(run)
+        if found.is_mishap or (is_aside and found.state == "timeout"):
+            known = self.earlier.get(point.number)
+            if known is None or checkpoints.every(run) or not checkpoints.every(known):
+                self.earlier[point.number] = run
+        elif found.state == "finished" or not is_aside:
+            if not run.report.exists():
+                outcome.write_report(run)
+            self._settle(point, found)
+
+
+def runs_of(sweep: SweepDir) -> dict[int, list[RunDir]]:
+    """Returns the runs that were made for a sweep by point, oldest first."""
+    found: dict[int, list[RunDir]] = {}
+    for run in every(sweep.runs):
+        if run.id >= sweep.id:  # names sort by time
+            manifest = read_json(run.manifest) or {}
+            if manifest.get("sweep") == sweep.id and type(manifest.get("point")) is int:
+                found.setdefault(manifest["point"], []).append(run)
+    return found
+
+
+def wait_until_over(run: RunDir, within_s: float = ORPHANS_S) -> bool:
+    """Waits until a run is over whose sweep or worker was killed, and which is being ended; tells whether it is."""
+    end = time.monotonic() + within_s
+    while not status(run).is_over:
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def _appears(path: Path, within_s: float) -> bool:
+    end = time.monotonic() + within_s
+    while not path.exists():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True

@@ -1,0 +1,265 @@
+"""What `labkit sweep` does around a sweep: begin or find it, work on it, tell what came of it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from labkit.errors import BadInput, LabkitError
+from labkit.record import lab, provenance, sweepdir
+from labkit.record.files import dumps, plain_json
+from labkit.record.find import is_of, whereabouts
+from labkit.record.process import Process
+from labkit.record.rundir import RunDir
+from labkit.record.status import Status
+from labkit.record.sweepdir import SweepDir
+from labkit.workbench import job, literals, notebook, outcome, ranking, resume, sweepreport, sweeptable
+from labkit.workbench.job import Job
+from labkit.workbench.notebook import Notebook
+from labkit.workbench.params import Source
+from labkit.workbench.points import Point
+from labkit.workbench.slots import Slots
+from labkit.workbench.stops import Stops
+from labkit.workbench.sweep import Sweeper
+from labkit.workbench.sweepreport import Summary
+from labkit.workbench.terminal import print_json, printable
+from labkit.workbench.workers import Workers
+
+EXIT_BY_SIGNAL = {"SIGINT": 130}
+SIGTERM_STATUS = 143
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the runs of a sweep are made, whoever works on it; kept in its record.
+
+    Attributes:
+        kernel: The kernel; None for the one that the notebook names.
+        timeout_s: Seconds that a run may take; None for no limit.
+        grace_s: Seconds from a stop to the kill; None for the lab's.
+        metric: What decides which point is best; None for a main metric whose name says which way is better.
+        lowest: The lowest is best; None for what the name says.
+        report: Each run gets its report.
+    """
+
+    kernel: str | None = None
+    timeout_s: float | None = None
+    grace_s: float | None = None
+    metric: str | None = None
+    lowest: bool | None = None
+    report: bool = True
+
+    def facts(self) -> dict[str, Any]:
+        """Returns what a record keeps."""
+        return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A sweep that can be worked on."""
+
+    sweep: SweepDir
+    source: Notebook
+    points: list[Point]
+    settings: Settings
+    manifest: dict[str, Any]
+    is_new: bool
+
+
+def begin(
+    source: Notebook,
+    wanted: list[Point],
+    settings: Settings,
+    runs: Path | None = None,
+    command: list[str] | None = None,
+) -> Opened:
+    """Returns the unfinished sweep of the same notebook and points, else a new one.
+
+    Args:
+        source: The notebook.
+        wanted: The points.
+        settings: How the runs are made.
+        runs: The folder of runs; by default the lab's.
+        command: The command line, for the record.
+
+    Raises:
+        BadInput: The kernel or the folder cannot be used; nothing was started.
+    """
+    root, folder = lab.root(source.path.parent), lab.runs_folder(source.path.parent, runs)
+    kernel = settings.kernel or source.kernel
+    job.check_kernel(kernel)
+    here = whereabouts(root, folder)
+    inside = os.path.relpath(source.path, root)
+    key = hashlib.sha256(dumps([inside, source.sha256, kernel, [point.key for point in wanted]])).hexdigest()
+    for sweep in reversed(sweepdir.every(folder)):
+        found = None if sweep.is_over() else _manifest(sweep)
+        if found is not None and found.get("key") == key and is_of(found, here):
+            return Opened(sweep, source, wanted, settings, found, is_new=False)
+    manifest: dict[str, Any] = {
+        "notebook": inside,
+        "title": source.title,
+        "source_sha256": source.sha256,
+        **here,
+        "settings": settings.facts(),
+        "key": key,
+        "user": provenance.user(),
+        "host": Process.of(os.getpid()).host,
+        "command": command or [],
+        "creator": Process.of(os.getpid()).facts(),
+        "points": [
+            {
+                "point": point.number,
+                "given": plain_json(point.values),
+                "values": {name: literals.literal(value) for name, value in point.values.items()},
+            }
+            for point in wanted
+        ],
+    }
+    sweep = sweepdir.create(folder, manifest)
+    return Opened(sweep, source, wanted, settings, sweep.read_manifest(), is_new=True)
+
+
+def _manifest(sweep: SweepDir) -> dict[str, Any] | None:
+    try:
+        return sweep.read_manifest()
+    except LabkitError:
+        return None
+
+
+def reopen(name: str, runs: Path | None = None) -> Opened:
+    """Returns the sweep that goes by a name, to go on with.
+
+    Raises:
+        BadInput: There is none, or its notebook is gone or has changed.
+    """
+    sweep = sweepdir.find(name, lab.runs_folder(Path.cwd(), runs))
+    manifest = sweep.read_manifest()
+    inside = str(manifest.get("notebook"))
+    roots = (Path(str(manifest.get("lab") or "/")), lab.root(sweep.path), lab.root(Path.cwd()))
+    path = next((root / inside for root in roots if (root / inside).is_file()), None)
+    if path is None:
+        raise BadInput(f"{inside}, the notebook of {sweep.name}, is not there; go to its lab and try again")
+    source = notebook.read(path)
+    if source.sha256 != manifest.get("source_sha256"):
+        raise BadInput(
+            f"{inside} has changed since {sweep.name} was begun, and its results would be of two notebooks; bring it "
+            f"back (git), or begin another sweep: labkit sweep {os.path.relpath(path)} …"
+        )
+    try:
+        values = [
+            {name: literals.read_literal(text) for name, text in one["values"].items()} for one in manifest["points"]
+        ]
+        settings = Settings(**manifest["settings"])
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise BadInput(f"{sweep.manifest} cannot be read: {error!r:.200}; begin the sweep anew") from error
+    made = [Point(number, one) for number, one in enumerate(values, 1)]
+    return Opened(sweep, source, made, settings, manifest, is_new=False)
+
+
+def work(
+    opened: Opened,
+    room: Slots,
+    stops: Stops,
+    *,
+    quiet: bool = False,
+    retry_failed: bool = False,
+    command: list[str] | None = None,
+) -> tuple[Summary, str]:
+    """Works on a sweep until every point has a result, or a signal stops it.
+
+    Args:
+        opened: The sweep.
+        room: Where its runs have room.
+        stops: The stop signals of this process.
+        quiet: Show nothing.
+        retry_failed: First take back the results that are no finished runs.
+        command: The command line, for the record.
+
+    Returns:
+        What came of it, and the signal that stopped it; empty where none did.
+
+    Raises:
+        BadInput: Somebody else works on it.
+    """
+    session = sweepdir.claim(opened.sweep, command or [])
+    sweeper = Sweeper(
+        opened.sweep, opened.points, partial(_begin_run, opened, command or []), _carry_out(opened), session
+    )
+    try:
+        with Workers(room.environments) as workers:  # they import while the rest is looked at
+            stops.reach(sweeper)
+            _take_up(sweeper, opened, retry_failed, quiet)
+            asked = opened.settings
+            watch = sweeptable.Watch(sweeper, asked.metric, asked.lowest)
+            with sweeptable.shown(watch, quiet=quiet):
+                sweeper.work(workers, len(room.environments))
+            if sweeper.at_once:
+                workers.kill()
+        found = sweepreport.summarise(
+            opened.sweep, opened.manifest, opened.points, sweeper.results, asked.metric, asked.lowest
+        )
+        sweepreport.write(found)
+    finally:
+        stops.reach(None)
+        session.end()
+    return found, sweeper.stopping
+
+
+def _take_up(sweeper: Sweeper, opened: Opened, retry_failed: bool, quiet: bool) -> None:
+    if opened.is_new:
+        return
+    if retry_failed:
+        for number, result in sweepdir.results(opened.sweep).items():
+            if not ranking.is_finished(result):
+                sweepdir.put_aside(opened.sweep, number)
+    sweeper.go_on()
+    if not quiet:
+        done = f"{len(sweeper.results)} of {len(opened.points)} points have a result"
+        print(f"labkit: {opened.sweep.name} goes on; {done}", file=sys.stderr)
+
+
+def _carry_out(opened: Opened) -> Callable[[Job], outcome.Outcome]:
+    return partial(outcome.carry_out, report=opened.settings.report)
+
+
+def _begin_run(opened: Opened, command: list[str], point: Point, earlier: RunDir | None) -> Job:
+    """Makes the run of a point; one that was interrupted goes on from its checkpoint where that can be."""
+    settings = opened.settings
+    limits: dict[str, Any] = {"timeout_s": settings.timeout_s, "grace_s": settings.grace_s, "command": command}
+    if earlier is not None and resume.resumable(earlier):
+        try:
+            return resume.prepare(earlier, **limits)
+        except BadInput:
+            pass  # something is not what it was: it begins anew
+    asked = [Source("the sweep", tuple(point.values.items()))]
+    more: dict[str, Any] = {"sweep": opened.sweep.id, "point": point.number}
+    return job.prepare(opened.source, asked, kernel=settings.kernel, runs=opened.sweep.runs, **limits, **more)
+
+
+def tell(opened: Opened, found: Summary, stopping: str, *, as_json: bool) -> int:
+    """Prints what came of a sweep, its directory as the last line, and returns the exit status."""
+    from labkit.workbench import notice
+
+    failed = [f"{point.number}" for point, _ in found.failed]
+    state = "interrupted" if stopping else "failed" if failed else "finished"
+    reason = f"stopped by {stopping}" if stopping else f"points {', '.join(failed[:20])} did not finish" * bool(failed)
+    notice.tell(RunDir(opened.sweep.path), Status(state, reason), opened.source.path)
+    if as_json:
+        print_json(found.facts() | {"path": str(opened.sweep.path), "status": state})
+    else:
+        for line in sweepreport.lines(found):
+            print(printable(line), file=sys.stderr)
+        if len(found.results) < len(found.points):
+            print(f"go on with: labkit sweep --continue {opened.sweep.id}", file=sys.stderr)
+        elif failed:
+            print(f"try them again: labkit sweep --continue {opened.sweep.id} --retry-failed", file=sys.stderr)
+        print(opened.sweep.path)
+    if stopping:
+        return EXIT_BY_SIGNAL.get(stopping, SIGTERM_STATUS)
+    return int(bool(failed))

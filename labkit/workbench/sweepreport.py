@@ -1,0 +1,270 @@
+"""What a sweep came to: `summary.json`, the page `report.html`, and the table that a terminal shows at the end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from labkit.record import metrics
+from labkit.record.files import now, plain_json, write_atomic, write_json
+from labkit.record.metrics import Column
+from labkit.record.rundir import RunDir
+from labkit.record.sweepdir import SweepDir
+from labkit.workbench import ranking
+from labkit.workbench.courses import COLOURS, Courses, courses
+from labkit.workbench.looks import PAGE, breakable, page_parts
+from labkit.workbench.points import Point
+from labkit.workbench.ranking import Goal, Group
+from labkit.workbench.wording import date, duration, mean_and_spread, number, short
+
+LISTED = 200  # groups, and failed points, on the page
+SHOWN = 10  # groups in the terminal
+DRAWN_RUNS = 5  # of each group
+COLUMNS = 6  # metrics of the table on the page
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A sweep's results, taken together.
+
+    Attributes:
+        sweep: Its directory.
+        manifest: What was asked.
+        points: All of its points.
+        results: The accepted results by point.
+        aim: What decides which is best; None where that is not known.
+        groups: The points taken together over seeds, the best first.
+    """
+
+    sweep: SweepDir
+    manifest: Mapping[str, Any]
+    points: Sequence[Point]
+    results: Mapping[int, Mapping[str, Any]]
+    aim: Goal | None
+    groups: Sequence[Group]
+
+    @property
+    def best(self) -> Group | None:
+        """The best group; None where nothing decides, or none has a number."""
+        first = self.groups[0] if self.groups else None
+        if self.aim is None or first is None or self.aim.metric not in first.metrics:
+            return None
+        return first if first.mean(self.aim.metric) == first.mean(self.aim.metric) else None
+
+    @property
+    def failed(self) -> list[tuple[Point, Mapping[str, Any]]]:
+        """The points whose result is no finished run."""
+        found = [(point, self.results.get(point.number)) for point in self.points]
+        return [(point, one) for point, one in found if one is not None and not ranking.is_finished(one)]
+
+    @property
+    def names(self) -> list[str]:
+        """The parameters that differ between points, but for the seed."""
+        return [name for name in ranking.varied(self.points) if name not in ranking.NO_SEED]
+
+    def facts(self) -> dict[str, Any]:
+        """Returns what `summary.json` keeps."""
+        finished = sum(map(ranking.is_finished, self.results.values()))
+        return {
+            "format": 1,
+            "sweep": self.sweep.id,
+            "points": len(self.points),
+            "accepted": len(self.results),
+            "finished": finished,
+            "metric": self.aim.metric if self.aim else None,
+            "best_is": ("lowest" if self.aim.lowest else "highest") if self.aim else None,
+            "best": _facts(self.best) if self.best else None,
+            "groups": [_facts(group) for group in self.groups],
+            "failed": [
+                {"point": point.number, "values": plain_json(point.values), **_why(one)} for point, one in self.failed
+            ],
+            "created": now(),
+        }
+
+
+def _facts(group: Group) -> dict[str, Any]:
+    return {
+        "values": plain_json(group.values),
+        "points": list(group.points),
+        "finished": group.finished,
+        "metrics": plain_json(group.metrics),
+        "runs": list(group.runs),
+    }
+
+
+def _why(result: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: result.get(name) for name in ("run", "status", "reason")}
+
+
+def summarise(
+    sweep: SweepDir,
+    manifest: Mapping[str, Any],
+    points: Sequence[Point],
+    results: Mapping[int, Mapping[str, Any]],
+    metric: str | None = None,
+    lowest: bool | None = None,
+) -> Summary:
+    """Returns a sweep's results, taken together over seeds.
+
+    Args:
+        sweep: Its directory.
+        manifest: What was asked.
+        points: All of its points.
+        results: The accepted results by point.
+        metric: What decides; None for a main metric whose name says which way is better.
+        lowest: The lowest is best; None for what the name says.
+    """
+    names = dict.fromkeys(name for one in results.values() if ranking.is_finished(one) for name in one["metrics"])
+    aim = ranking.goal(names, metric, lowest)
+    return Summary(sweep, manifest, points, results, aim, ranking.groups(points, results, aim))
+
+
+def write(summary: Summary) -> None:
+    """Writes the page, and where every point has a result `summary.json`, after which the sweep is over.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    write_atomic(summary.sweep.report, render(summary).encode("utf-8", "replace"), durable=False)
+    if len(summary.results) == len(summary.points):
+        write_json(summary.sweep.summary, summary.facts())
+
+
+def lines(summary: Summary) -> list[str]:
+    """Returns what a terminal shows at the end: how many finished, the best, the groups, what failed."""
+    finished = sum(map(ranking.is_finished, summary.results.values()))
+    found = [f"{finished} of {len(summary.points)} points finished"]
+    if summary.best is not None and summary.aim is not None:
+        found.append(f"{summary.aim}: {_value(summary.best, summary.aim.metric)} with {_said(summary, summary.best)}")
+    if summary.aim is not None and len(summary.groups) > 1:
+        shown = [group for group in summary.groups if group.finished][:SHOWN]
+        rows = [(_value(group, summary.aim.metric), _over(group), _said(summary, group)) for group in shown]
+        widths = [max((len(row[place]) for row in rows), default=0) for place in range(2)]
+        found += [f"  {one.ljust(widths[0])}  {two.ljust(widths[1])}  {said}" for one, two, said in rows]
+        more = len(summary.groups) - len(shown)
+        found += [f"  and {more} more"] if more else []
+    for point, result in summary.failed[:SHOWN]:
+        said = ranking.told(point.values, ranking.varied(summary.points))
+        found.append(f"{result['status']}: {said}: {result.get('reason')} ({result['run']})")
+    more = len(summary.failed) - SHOWN
+    return found + ([f"and {more} more that did not finish"] if more > 0 else [])
+
+
+def _said(summary: Summary, group: Group) -> str:
+    return ranking.told(group.values, summary.names) or "the notebook's defaults"
+
+
+def _value(group: Group, metric: str) -> str:
+    found = group.metrics.get(metric)
+    return mean_and_spread(found["mean"], found.get("std")) if found else "–"
+
+
+def _over(group: Group) -> str:
+    """Returns over how many runs a group's numbers are."""
+    return f"{group.finished} of {len(group.points)}" if group.finished < len(group.points) else f"n={group.finished}"
+
+
+def render(summary: Summary) -> str:
+    """Returns the page."""
+    manifest, aim = summary.manifest, summary.aim
+    shown = _metrics(summary)
+    rows = [
+        {
+            "values": [short(group.values.get(name)) for name in summary.names],
+            "metrics": [_value(group, name) for name in shown],
+            "over": _over(group),
+            "runs": [_link(summary.sweep, run) for run in group.runs[:LISTED]],
+            "best": group is summary.best,
+        }
+        for group in summary.groups[:LISTED]
+    ]
+    failed = [
+        (ranking.told(point.values, ranking.varied(summary.points)), result, _link(summary.sweep, str(result["run"])))
+        for point, result in summary.failed[:LISTED]
+    ]
+    parts: dict[str, Any] = {
+        "title": short(f"Sweep of {Path(str(manifest.get('notebook'))).stem}"),
+        "heading": short(manifest.get("title") or manifest.get("notebook")),
+        "best": _best(summary),
+        "figure": _figure(summary),
+        "names": summary.names,
+        "shown": shown,
+        "aim": aim,
+        "rows": rows,
+        "more_rows": len(summary.groups) - len(rows),
+        "failed": failed,
+        "more_failed": len(summary.failed) - len(failed),
+        "about": _about(summary),
+    }
+    return str(_environment().get_template("sweep.html.j2").render(**parts, **page_parts()))
+
+
+def _metrics(summary: Summary) -> list[str]:
+    """Returns the metrics of the page's table: what decides first, then the main ones."""
+    names = list(dict.fromkeys(name for group in summary.groups for name in group.metrics))
+    first = [summary.aim.metric] if summary.aim and summary.aim.metric in names else []
+    return list(dict.fromkeys([*first, *metrics.main(names), *names]))[:COLUMNS]
+
+
+def _best(summary: Summary) -> dict[str, str] | None:
+    if summary.best is None or summary.aim is None:
+        return None
+    aim = summary.aim
+    return {"name": str(aim), "value": _value(summary.best, aim.metric), "said": _said(summary, summary.best)}
+
+
+def _figure(summary: Summary) -> Courses | None:
+    """Returns the learning curves of the best groups, of what decides or else of the first metric with a course."""
+    groups = [group for group in summary.groups if group.runs][: len(COLOURS)]
+    read = [
+        (
+            _said(summary, group),
+            [metrics.read(summary.sweep.runs / run / "metrics.jsonl").columns for run in group.runs[:DRAWN_RUNS]],
+        )
+        for group in groups
+    ]
+    names = dict.fromkeys(name for _, runs in read for columns in runs for name in columns)
+    for name in dict.fromkeys([*_metrics(summary), *names]):
+        drawn = courses(name, [(said, _named(name, runs)) for said, runs in read])
+        if drawn is not None:
+            return drawn
+    return None
+
+
+def _named(name: str, runs: Sequence[Mapping[str, Column]]) -> list[Column]:
+    return [columns[name] for columns in runs if name in columns]
+
+
+def _link(sweep: SweepDir, run: str) -> tuple[str, str]:
+    """Returns the address of a run's page, as seen from the sweep's, and what the link says."""
+    page = os.path.relpath(RunDir(sweep.runs / run).report, sweep.path)
+    return quote(page), run[-6:]
+
+
+def _about(summary: Summary) -> list[tuple[str, str]]:
+    manifest = summary.manifest
+    took = sum(one.get("duration_s") or 0.0 for one in summary.results.values())
+    rows = [
+        ("Notebook", manifest.get("notebook")),
+        ("Points", f"{len(summary.points)}, {len(summary.results)} with a result"),
+        ("Begun", date(manifest.get("created"))),
+        ("By", f"{manifest.get('user') or ''} on {manifest.get('host') or ''}"),
+        ("Runs took", f"{duration(took)} in all"),
+        ("Command", " ".join(map(str, manifest.get("command") or []))),
+        ("Sweep", summary.sweep.id),
+    ]
+    return [(name, short(text)) for name, text in rows if text]
+
+
+@cache
+def _environment() -> Any:
+    from jinja2 import Environment, FileSystemLoader
+
+    made = Environment(loader=FileSystemLoader(PAGE), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    made.filters |= {"breakable": breakable, "number": number}
+    return made

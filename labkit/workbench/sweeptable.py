@@ -1,0 +1,160 @@
+"""What a sweep shows while it goes on: a live table in a terminal, else a line for each result."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from labkit.record import metrics
+from labkit.record.files import read_json
+from labkit.workbench import ranking
+from labkit.workbench.ranking import Goal
+from labkit.workbench.terminal import COLOURS, printable
+from labkit.workbench.wording import duration, number
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table
+
+    from labkit.workbench.points import Point
+    from labkit.workbench.sweep import Sweeper, UnderWay
+
+SHOWN = 8  # results that the table shows, the newest
+
+
+class Watch:
+    """Follows a sweep: counts, the best so far, the time left.
+
+    Args:
+        sweeper: The sweep that is worked on.
+        metric: What decides, where that was asked for; likewise `lowest`.
+        lowest: Whether the lowest is best.
+    """
+
+    def __init__(self, sweeper: Sweeper, metric: str | None = None, lowest: bool | None = None) -> None:
+        self.sweeper = sweeper
+        self.began = time.monotonic()
+        self.taken = 0
+        self.lasting: list[tuple[Point, Mapping[str, Any]]] = []
+        self.aim: Goal | None = None
+        self.best: tuple[Point, float] | None = None
+        self._asked = (metric, lowest)
+        self._names = ranking.varied(sweeper.points)
+        self._failed = 0
+        by_number = {point.number: point for point in sweeper.points}
+        for place, result in sweeper.results.items():
+            self._note(by_number[place], result)
+
+    def _note(self, point: Point, result: Mapping[str, Any]) -> None:
+        if not ranking.is_finished(result):
+            self._failed += 1
+            return
+        values = ranking.values_of(result)
+        self.aim = self.aim or ranking.goal(values, *self._asked)
+        value = values.get(self.aim.metric) if self.aim else None
+        if self.aim is None or value is None or value != value:
+            return
+        if self.best is None or self.aim.order(value) < self.aim.order(self.best[1]):
+            self.best = (point, value)
+
+    def take(self, point: Point, result: Mapping[str, Any]) -> None:
+        """Takes note of a result."""
+        self.taken += 1
+        self.lasting = [*self.lasting, (point, result)][-SHOWN:]
+        self._note(point, result)
+
+    def said(self, point: Point) -> str:
+        """Returns the parameters of a point that others have otherwise."""
+        return printable(ranking.told(point.values, self._names) or f"point {point.number}")
+
+    def line(self, point: Point, result: Mapping[str, Any]) -> str:
+        """Returns a result as one line."""
+        done = f"{len(self.sweeper.results)}/{len(self.sweeper.points)}"
+        parts = [done, str(result["status"]), self.said(point), self.value(result), duration(result.get("duration_s"))]
+        reason = "" if ranking.is_finished(result) else f": {result.get('reason') or ''}"
+        return printable("  ".join(filter(None, parts)) + reason)
+
+    def value(self, result: Mapping[str, Any]) -> str:
+        """Returns a result's value of what decides."""
+        values = ranking.values_of(result)
+        return f"{self.aim.metric} {number(values[self.aim.metric])}" if self.aim and self.aim.metric in values else ""
+
+    def head(self) -> str:
+        """Returns where the sweep stands."""
+        sweeper = self.sweeper
+        total, done = len(sweeper.points), len(sweeper.results)
+        parts = [f"{done} of {total} done", f"{len(sweeper.running)} running"]
+        parts += [f"{self._failed} failed"] if self._failed else []
+        parts.append(duration(time.monotonic() - self.began))
+        if self.taken and done < total:
+            left_s = (time.monotonic() - self.began) / self.taken * (total - done)
+            parts.append(f"{duration(left_s)} left")
+        if sweeper.stopping:
+            parts.append("stopping at the next step; Ctrl-C again stops at once")
+        return " · ".join(parts)
+
+    def best_line(self) -> str:
+        """Returns the best result so far."""
+        if self.best is None or self.aim is None:
+            return ""
+        point, value = self.best
+        return f"{self.aim} so far: {number(value)} with {self.said(point)}"
+
+
+@contextmanager
+def shown(watch: Watch, *, quiet: bool) -> Iterator[None]:
+    """Shows a sweep while the block runs: live in a terminal, else a line for each result on standard error."""
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    if quiet or not console.is_terminal:
+
+        def say(point: Point, result: Mapping[str, Any]) -> None:
+            watch.take(point, result)
+            if not quiet:
+                console.print(watch.line(point, result), markup=False)
+
+        watch.sweeper.say = say
+        yield
+        return
+    from rich.live import Live
+
+    watch.sweeper.say = watch.take
+    with Live(get_renderable=lambda: _table(watch), console=Console(stderr=True), refresh_per_second=4, transient=True):
+        yield
+
+
+def _table(watch: Watch) -> Group:
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold", expand=False)
+    for title in ("point", "status", "parameters", "progress", "took"):
+        table.add_column(title, no_wrap=True, overflow="ellipsis")
+    for point, result in watch.lasting:
+        _add(table, point, str(result["status"]), watch.said(point), watch.value(result), result.get("duration_s"))
+    for under_way in list(watch.sweeper.running.values()):
+        took_s = time.monotonic() - under_way.began
+        _add(table, under_way.point, "running", watch.said(under_way.point), _progress(under_way), took_s)
+    head, best = Text(watch.head(), style="bold"), watch.best_line()
+    return Group(head, *([Text(best)] if best else []), table)
+
+
+def _add(table: Table, point: Point, state: str, said: str, progress: str, took_s: Any) -> None:
+    from rich.text import Text
+
+    texts = (str(point.number), state, said, printable(progress), duration(took_s))
+    styles = ("", COLOURS.get(state, ""), "", "", "")
+    table.add_row(*(Text(text, style=style) for text, style in zip(texts, styles, strict=True)))
+
+
+def _progress(under_way: UnderWay) -> str:
+    """Returns where a run stands: its loop, its newest values."""
+    bar = read_json(under_way.run.progress) or {}
+    parts = [f"{bar.get('description') or 'step'} {bar.get('done', 0)}/{bar['total']}"] if bar.get("total") else []
+    newest = metrics.last(under_way.run.metrics)
+    parts += [f"{name} {number(value)}" for name, value in newest.items() if name not in ("step", "t")][:2]
+    return " · ".join(parts)
