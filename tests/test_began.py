@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
@@ -77,5 +78,8 @@ def test_another_name_of_the_same_checkpoint_makes_no_difference(tmp_path: Path,
     now = twin(then, lambda run: change(run.manifest, "parameters", "MODEL_PATH", to=str(file)))
     states = {one.name: one.state for one in compare(then, now).chain if one.state != "equal"}
     assert states == {"settings": "harmless"}
+    files = {str(file): {"blake3": "1" * 64, "bytes": 7}}  # outside the folder of runs, it is read as data are
+    write_json(now.inputs, {"files": json.loads(then.inputs.read_bytes())["files"] | files})
+    assert {one.name for one in compare(then, now).chain if one.state != "equal"} == {"settings"}
     write_json(now.restored, {"model_from": str(file), "sha256": "0" * 64})
     assert "MODEL_PATH" in compare(then, now).cause

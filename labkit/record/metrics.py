@@ -7,6 +7,7 @@ crash or a full disk is skipped and counted by readers, wherever it stands.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sys
@@ -323,20 +324,19 @@ def records(path: Path) -> Iterator[dict[str, Any] | None]:
 def read_line(line: bytes) -> dict[str, Any] | None:
     """Returns a line as a record with its floats restored; None where it is torn."""
     try:
-        record = orjson.loads(line)
+        return _checked(orjson.loads(line))
     except ValueError:
         return _large_record(line)
-    return _checked(record)
 
 
 def _large_record(line: bytes) -> dict[str, Any] | None:
-    """Returns a line that the fast parser refuses for its large integers."""
+    """Returns a line with the large integers that the fast parser refuses, or makes floats of."""
     import json
 
     if not line.rstrip().endswith(b"}"):
         return None
     try:
-        return _checked(json.loads(line, parse_constant=_refuse))
+        return _checked(json.loads(line, parse_constant=_refuse), math.inf)
     except (ValueError, RecursionError):
         return None
 
@@ -345,15 +345,27 @@ def _refuse(constant: str) -> float:
     raise ValueError(f"{constant} is not JSON")
 
 
-def _checked(record: Any) -> dict[str, Any] | None:
-    """Returns a parsed line whose step and values are numbers; None where one is not."""
+def _checked(record: Any, below: float = 2.0**63) -> dict[str, Any] | None:
+    """Returns a parsed line whose step and values are numbers; None where one is not.
+
+    Args:
+        record: What a parser made of the line.
+        below: Floats from here on may have been integers, of which the fast parser made them.
+
+    Raises:
+        ValueError: There is such a float.
+    """
     if not isinstance(record, dict):
         return None
     step = record.get("step")
     if type(step) is not int or not -(2**63) <= step < 2**63:
         return None
     for name, value in record.items():
-        if type(value) is float or (type(value) is int and abs(value) <= LARGEST):
+        if type(value) is float:
+            if not -below < value < below and below != math.inf:
+                raise ValueError(name)
+            continue
+        if type(value) is int and abs(value) <= LARGEST:
             continue
         if value in ("NaN", "Infinity", "-Infinity") or isinstance(value, bool):
             record[name] = float(value)

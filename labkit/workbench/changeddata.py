@@ -15,6 +15,7 @@ from labkit.record.files import open_record, read_json
 from labkit.record.metrics import LONGEST_LINE
 from labkit.record.rundir import RunDir
 from labkit.record.text import counted
+from labkit.workbench.began import ORIGINS, began_with
 from labkit.workbench.chain import Difference, Link, lacking, link, mapping
 from labkit.workbench.wording import short
 
@@ -77,15 +78,20 @@ def data(then: RunDir, now: RunDir, old: list[Print] | None, new: list[Print] | 
     if read_then is None or read_now is None:
         notes.append(lacking("the data files", read_then, read_now))
     else:
-        differences += _files(mapping(read_then.get("files")), mapping(read_now.get("files")))
+        checkpoints = {known[0] for run in (then, now) for name in ORIGINS if (known := began_with(run, name))}
+        files = (
+            {path: facts for path, facts in mapping(read.get("files")).items() if path not in checkpoints}
+            for read in (read_then, read_now)
+        )
+        differences += _files(*files)  # the checkpoint that a run began with is among the weights
         for path, why in {**mapping(read_then.get("left_out")), **mapping(read_now.get("left_out"))}.items():
             notes.append(f"{short(path)} was not fingerprinted: {short(why)}")
     if old is None or new is None:
         notes.append(lacking("the data as loaded", old, new))
     else:
         differences += _loaded(_of(old, "data"), _of(new, "data"))
-        before_training = ([one for one in prints if one.lines == 0] for prints in (old, new))
-        differences += _values(*before_training, "data")
+        early, early_now = ([one for one in prints if one.lines == 0] for prints in (old, new))
+        differences += _values(early, early_now, "data")
     return link("data", differences, notes)
 
 
