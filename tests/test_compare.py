@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from records import quick
 from twins import CELLS, MODULE, SEEDED, change, drift, recorded, reprint, twin, write_module, write_notebook
 
+from labkit.record import machine as machine_of_any
 from labkit.record.files import dumps, write_json
 from labkit.record.metrics import canonical
 from labkit.record.rundir import RunDir
@@ -303,6 +304,15 @@ def test_what_is_missing_is_unknown(then: RunDir, name: str) -> None:
     nothing = "inputs.json", "fingerprints.jsonl"  # where there was nothing to write, they are not there
     is_needed = name not in (*elsewhere, *nothing, "source/modules", "stated.json")
     assert ("unknown" in states(compare(now, now)).values()) == is_needed
+
+
+def test_of_runs_that_never_loaded_pytorch_nothing_is_unknown(then: RunDir) -> None:
+    write_json(then.machine, machine_of_any.facts())
+    for name in ("inputs.json", "fingerprints.jsonl", "environment.json"):
+        (then.path / name).unlink(missing_ok=True)
+    write_json(then.inputs, {"files": {}, "left_out": {}})
+    then.claim.unlink()
+    assert states(compare(then, twin(then))) == {}
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if "." in name])

@@ -14,12 +14,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from labkit.launch import capture, channel, inputs, signals
 from labkit.launch.channel import LOG, RECORD_RETRY_S
-from labkit.record import lab, provenance
+from labkit.record import lab, machine, provenance
 from labkit.record.files import read_json, write_json
 from labkit.record.find import folder_of
 from labkit.record.rundir import RunDir
@@ -78,6 +79,9 @@ def record_end(run: RunDir, lab_root: Path, data: inputs.Inputs | None = None) -
     """Records what only this process knows: data and modules that it read, and what the log and the view lost."""
     if data is not None:
         data.end()
+    if not run.machine.exists():  # else the run's end in the notebook wrote it, which knows more
+        with suppress(OSError):
+            write_json(run.machine, machine.facts(), durable=False)
     provenance.elsewhere.update(inputs.scripts(lab_root))
     provenance.record_modules(run.source, lab_root)
     counts = channel.counts | (capture.current.counts() if capture.current is not None else {})

@@ -10,6 +10,7 @@ import sys
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from labkit.record.secret import FORM
 
@@ -61,6 +62,11 @@ def vectors() -> str:
     match = re.search(r"^flags\s*:\s*(.+)$", _cpuinfo(), re.MULTILINE)
     flags = set(match[1].split()) if match else set()
     return next((name for name, needed in VECTORS if needed <= flags), "DEFAULT")
+
+
+def facts() -> dict[str, Any]:
+    """Returns what machine.json says of a run that never loaded PyTorch."""
+    return {"hardware": {"cpu": cpu_model(), "cores": cores(), "isa": vectors()}, "variables": variables()}
 
 
 @cache

@@ -102,7 +102,8 @@ def settings(then: RunDir, now: RunDir) -> Link:
     has_seed = any(one.topic == "seed" for one in differences)
     machines = _machine(then), _machine(now)
     set_then, set_now = (mapping(machine.get("settings")) for machine in machines)
-    if not set_then or not set_now:
+    had_none = not set_then and not set_now and all("variables" in machine for machine in machines)  # nor PyTorch
+    if (not set_then or not set_now) and not had_none:
         notes.append(lacking("threads and determinism", set_then or None, set_now or None))
     has_gpu = any(mapping(machine.get("hardware")).get("gpus") for machine in machines)
 
