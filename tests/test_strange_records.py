@@ -74,3 +74,11 @@ def test_data_are_put_nowhere_but_into_the_new_lab(tmp_path: Path, name: str) ->
     found = placed.place(run, tmp_path / "lab", tmp_path / "given", [tmp_path / "given"], Known(tmp_path))
     assert len(found.missing) == 1 and "out of the lab" in found.missing[0]
     assert not (tmp_path / "x.csv").exists()
+
+
+def test_what_labkit_sets_for_every_kernel_is_no_news(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONHASHSEED", raising=False)
+    assert "PYTHONHASHSEED" not in asrecorded.settings({"variables": {"PYTHONHASHSEED": "0"}}).variables
+    assert asrecorded.settings({"variables": {"PYTHONHASHSEED": "7"}}).variables["PYTHONHASHSEED"] == "7"
+    monkeypatch.setenv("PYTHONHASHSEED", "7")
+    assert asrecorded.settings({"variables": {"PYTHONHASHSEED": "0"}}).variables["PYTHONHASHSEED"] == "0"

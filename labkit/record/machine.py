@@ -20,6 +20,7 @@ VARIABLE = re.compile(
     r"_[A-Z0-9_]+|PYTHONHASHSEED|TZ|LANG|LC_[A-Z]+"
 )
 SET_BY_PACKAGES = ("KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK")  # by scikit-learn, when it is imported
+SET_BY_LABKIT = {"PYTHONHASHSEED": "0", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}  # for a kernel, where nothing else is set
 OF_ONE_MACHINE = re.compile(r"CUDA_VISIBLE_DEVICES|CUDA_HOME|CUDA_PATH|NVIDIA_.*|.*_(?:DIR|HOME|PATH|CACHE)")
 LONGEST = 200
 SYSCTL_S = 2.0

@@ -70,7 +70,8 @@ def settings(recorded: dict[str, Any] | None) -> AsRecorded:
     wanted = {name: then.get(name) for name in names if not machine.OF_ONE_MACHINE.fullmatch(name)}
     hardware, held = mapping(recorded.get("hardware")), mapping(recorded.get("settings"))
     wanted |= _narrower(str(hardware.get("isa") or ""), then) | _threads(hardware, held, then)
-    changed = {name: value for name, value in sorted(wanted.items()) if os.environ.get(name) != value}
+    here = machine.SET_BY_LABKIT | os.environ  # what the kernel would have
+    changed = {name: value for name, value in sorted(wanted.items()) if here.get(name) != value}
     said = tuple(f"{name}={value}" if value is not None else f"{name} not set" for name, value in changed.items())
     return AsRecorded(changed, said, tuple(_doubts(hardware)))
 

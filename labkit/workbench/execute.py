@@ -16,6 +16,7 @@ from labkit.errors import BadInput, WorkFailed
 from labkit.launch import channel, processes
 from labkit.record import checkpoints
 from labkit.record.files import plain_json, read_json, write_json
+from labkit.record.machine import SET_BY_LABKIT
 from labkit.record.process import descendants
 from labkit.record.provenance import record_source
 from labkit.record.rundir import RunDir
@@ -145,8 +146,7 @@ def kernel_environment(run: RunDir) -> dict[str, str]:
         for name, value in os.environ.items()
         if name not in ("JPY_PARENT_PID", "JPY_SESSION_NAME", channel.CHANNEL)
     }
-    env.setdefault("PYTHONHASHSEED", "0")
-    env.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    env = SET_BY_LABKIT | env
     env.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # a debugger's warning would head every log
     return env | {channel.RUN: str(run.path)}
 
