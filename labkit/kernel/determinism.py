@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import random
 import struct
@@ -79,6 +80,7 @@ def seed(seed: int, deterministic: bool = True) -> Determinism:
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < SEED_LIMIT:
         raise RunProblem(f"seed {seed!r} is not an integer from 0 to {SEED_LIMIT - 1}")
     _set_deterministic(deterministic)
+    importlib.import_module("rich.progress")  # which draws from Python's generator, also when scikit-learn imports it
     seed_generators(seed)
     _seeded = seed
     now = current()

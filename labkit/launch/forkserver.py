@@ -120,6 +120,7 @@ class Server:
                 for key, _ in selector.select(min(5.0, self._idle_s)):
                     key.data()
                     asked = time.monotonic()
+                self._end_orphans()
 
     def _stop(self) -> None:
         self._stopping = True
@@ -178,12 +179,10 @@ class Server:
                 break
             if pid == 0:
                 break
-            if pid in self._supervisors:
-                self._supervisors.discard(pid)
-                self._end_orphans()
+            self._supervisors.discard(pid)
 
     def _end_orphans(self) -> None:
-        """Ends what a supervisor that was killed has left; children of living ones are not below this process alone."""
+        """Ends what a supervisor that was killed has left: it came to this process, as every orphan below it does."""
         orphans = _children() - self._supervisors
         for pid in orphans:
             with suppress(OSError):

@@ -52,7 +52,8 @@ class RunProvisioner(KernelProvisionerBase):
         manager = self.parent
         base = tempfile.gettempdir()
         short = len(os.fsencode(base)) < 80  # a socket's path has 107 bytes at most
-        self._folder = tempfile.mkdtemp(prefix="labkit-", dir=base if short else "/tmp")  # mode 0700
+        if not os.path.isdir(self._folder):  # else it is started again, and clients wait at its sockets
+            self._folder = tempfile.mkdtemp(prefix="labkit-", dir=base if short else "/tmp")  # mode 0700
         manager.transport = "ipc"
         manager.ip = str(Path(self._folder, "k"))
         manager.connection_file = str(Path(self._folder, "connection.json"))
@@ -68,6 +69,9 @@ class RunProvisioner(KernelProvisionerBase):
         if log:
             env[LOG] = str(log)
         command = own_kernel(cmd) if log else cmd
+        self.pid = self.exit_code = None
+        self.stopping = self.refused = ""
+        self._waiting = b""
         self.channel, cold = channel.join(), "its supervisor was there before"
         if self.channel is None:
             self.channel, cold = _supervisor(command, env, self.starts_server)
@@ -155,8 +159,14 @@ class RunProvisioner(KernelProvisionerBase):
         """Sends a signal to the kernel and its process group."""
         self.send({"signal": int(signum)})
 
+    async def shutdown_requested(self, restart: bool = False) -> None:
+        """Notes that the kernel will end, and whether it comes back to the same sockets."""
+        if restart:
+            self.send({"keep": True})
+
     async def kill(self, restart: bool = False) -> None:
         """Ends the kernel without asking."""
+        await self.shutdown_requested(restart)
         self.send({"signal": int(signal.SIGKILL)})
 
     async def terminate(self, restart: bool = False) -> None:

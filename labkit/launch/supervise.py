@@ -11,6 +11,7 @@ time limit it ends all of its descendants; last of all it writes the exit record
 Both sides send JSON objects, a line each:
 
     to the supervisor    {"start": {...}}  {"signal": 2}  {"stop": "SIGTERM"}  {"outcome": {"status": "failed", ...}}
+                         {"keep": true}
     to the runner        {"started": {"pid": 12}}  {"refused": "why"}  {"stopping": "SIGTERM"}
                          {"exited": {"code": 0, "signal": null}}
 """
@@ -91,6 +92,7 @@ class Supervisor:
     outcome: dict[str, Any] | None = None
     stop: str = ""  # the name of the signal, or "timeout"
     runner_lost: bool = False
+    keeps: bool = False  # the private folder, for a kernel that will be started again
     overdue: bool = False  # killed because the grace was over
     began: float = 0.0
     steps: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
@@ -140,6 +142,8 @@ class Supervisor:
             self._stop(message["stop"])
         if "outcome" in message:
             self.outcome = message["outcome"]
+        if "keep" in message:
+            self.keeps = True
 
     def _read_signals(self, watcher: socket.socket) -> None:
         for number in watcher.recv(4096):
@@ -248,7 +252,7 @@ class Supervisor:
             self._write_exit(left)
         self._tell({"exited": self.kernel_exit or {"code": 127, "signal": None}})
         self._outlast_runner()
-        if self.start.scratch:
+        if self.start.scratch and not self.keeps:
             shutil.rmtree(self.start.scratch, ignore_errors=True)
 
     def _outlast_runner(self) -> None:
