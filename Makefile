@@ -16,7 +16,7 @@ export PYTHON CONDA
 IN_ENV := @sh scripts/environment.sh
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
 
 env: ## make or update the environment: .conda-env where mamba or conda is found, else .venv (PYTHON=, CONDA=no)
 	$(IN_ENV)

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from labkit import __version__
-from labkit.errors import LabkitError
+from labkit.errors import BadInput, LabkitError
 from labkit.record import STATES
 
 INTERRUPTED = {"SIGINT": 130}  # any other signal counts as SIGTERM
@@ -167,14 +167,14 @@ def resume(
     runs: Path | None,
     as_json: bool,
 ) -> None:
-    """Go on with RUN, which was stopped or killed, from its newest checkpoint.
+    """Go on with a RUN that was stopped, from its newest checkpoint.
 
     \b
     labkit resume last
     labkit resume digits-cnn@last --timeout 3600
 
-    It ends with the same numbers as if it had never stopped. Where code, data or versions are not what they were, the
-    differences are listed and nothing is started.
+    It ends with the same numbers as if it had never been stopped or killed, or failed. Where code, data or versions are
+    not what they were, the differences are listed and nothing is started.
     """
     from labkit.workbench.stops import Stops
 
@@ -299,7 +299,9 @@ def export(name: str, tracker: str, runs: Path | None) -> None:
 @click.option("--attempt", type=click.IntRange(min=1), help="What this attempt of a resumed run printed, from 1.")
 @runs_option
 def log(name: str, grep: str | None, level: str | None, follow: bool, attempt: int | None, runs: Path | None) -> None:
-    """Print everything that RUN printed; of a resumed run, what its newest attempt did.
+    """Print everything that RUN printed.
+
+    Of a resumed run, it is what the newest attempt printed, or the one that --attempt names.
 
     \b
     labkit log last --level warning
@@ -429,10 +431,11 @@ def reproduce(
     runs: Path | None,
     as_json: bool,
 ) -> None:
-    """Make a run again from its REPORT, or a RUN's record, and judge whether it came to the same.
+    """Make a run again and judge whether it came to the same.
 
-    The verdict is identical, within tolerance, diverged, or could not run; below it stands what was compared, and what
-    the likely cause is. Neither git nor the repository is needed.
+    All that it takes is in the REPORT, or in the RUN's record; by default the last run. The verdict is identical,
+    within tolerance, diverged, or could not run; below it stands what was compared, and what the likely cause is.
+    Neither git nor the repository is needed.
 
     \b
     labkit reproduce digits-cnn.html
@@ -454,22 +457,32 @@ def reproduce(
 
 @main.command()
 @click.argument("then", metavar="RUN")
-@click.argument("now", metavar="RUN", default="last")
+@click.argument("now", metavar="[RUN]", default="last")
 @tolerance_option
 @runs_option
 @json_option
 def compare(then: str, now: str, tolerances: tuple[str, ...], runs: Path | None, as_json: bool) -> None:
-    """Say why two runs did not come to the same: the first with the second, by default the last.
+    """Say why two runs did not come to the same.
+
+    What is so in the first is so "then", in the second, by default the last run, "here". Exit status: 0 whatever is
+    found.
 
     \b
     labkit compare 3f9a1c last
     labkit compare digits-cnn@best:test_accuracy digits-cnn@last --json
     """
-    from labkit.workbench import again, verdictlines
+    from labkit.record import metrics
+    from labkit.workbench import again, terminal, verdictlines
     from labkit.workbench import compare as comparing
 
     tolerance = again.tolerance(tolerances)
-    found = comparing.compare(_find(then, runs), _find(now, runs), tolerance=tolerance)
+    old, new = _find(then, runs), _find(now, runs)
+    if old.path == new.path:
+        raise BadInput(f"{then} and {now} are the same run, {old.name}; name another one to compare it with")
+    again.require_results(tolerance, metrics.read(old.metrics).summary())
+    found = comparing.compare(old, new, tolerance=tolerance)
+    if not as_json:
+        click.echo(f"then  {terminal.printable(old.name)}\nhere  {terminal.printable(new.name)}")
     verdictlines.print_comparison(found, as_json=as_json)
 
 
@@ -492,7 +505,7 @@ def repeat(
     runs: Path | None,
     as_json: bool,
 ) -> None:
-    """Run NOTEBOOK with several seeds and measure how far its results spread.
+    """Run NOTEBOOK with several seeds: how far do its results spread?
 
     The report then states them as mean ± spread, and `labkit reproduce` takes the spread for its tolerance where the
     hardware is another and equal bits cannot be expected.
@@ -563,15 +576,15 @@ def sweep(
     runs: Path | None,
     as_json: bool,
 ) -> None:
-    """Run NOTEBOOK once for each combination of parameters, several runs at a time.
+    """Run NOTEBOOK once for each combination of parameters.
 
     \b
     labkit sweep notebooks/digits-cnn.ipynb -p LEARNING_RATE=0.1,0.01 -p RANDOM_SEED=1..5
     labkit sweep notebooks/digits-cnn.ipynb -f sweep.yaml --jobs 4 --minimize val_loss
     labkit sweep --continue last
 
-    The same command goes on with a sweep that was stopped or killed. Ctrl-C stops its runs at their next step; a second
-    one at once. Exit status: 0 every run finished, 1 some did not.
+    Several runs go on at a time. The same command goes on with a sweep that was stopped or killed. Ctrl-C stops its
+    runs at their next step; a second one at once. Exit status: 0 every run finished, 1 some did not.
     """
     from labkit.workbench.stops import Stops
 
@@ -624,9 +637,10 @@ def verify(
     runs: Path | None,
     as_json: bool,
 ) -> None:
-    """Make the runs of all reports of this lab again; the exit status says whether each came to the same.
+    """Make the runs of all reports of this lab again.
 
-    A report whose run is not in this lab is of elsewhere, and is executed with --yes only.
+    Exit status, for a nightly job: 0 each came to the same, 1 one diverged or failed, 2 one could not be made. A report
+    whose run is not in this lab is of elsewhere, and is executed with --yes only.
 
     \b
     labkit verify
@@ -646,7 +660,7 @@ def verify(
 @json_option
 @click.pass_context
 def check(ctx: click.Context, names: tuple[Path, ...], fix: bool, as_json: bool) -> None:
-    """Check the structure of notebooks, and what would be stored with them in git.
+    """Check the structure of notebooks, and what git would store.
 
     Without arguments: all of notebooks/ and templates/. Outputs count only where git would store them.
 
@@ -670,9 +684,10 @@ def check(ctx: click.Context, names: tuple[Path, ...], fix: bool, as_json: bool)
 @click.option("--dry-run", "dry", is_flag=True, help="Say what would be done, and write nothing.")
 @click.option("--force", is_flag=True, help="Also where git could not bring back what is there now.")
 def adopt(notebook: Path, dry: bool, force: bool) -> None:
-    """Put labkit's structure into NOTEBOOK: headings of the sections, tag of the parameters, start of the run, ids.
+    """Put labkit's structure into NOTEBOOK.
 
-    Its code cells stay as they are, in their order.
+    That is headings of the sections, the tag of the parameters, the start of the run, and ids. Its code cells stay as
+    they are, in their order.
 
     \b
     labkit adopt notebooks/old.ipynb --dry-run
@@ -692,9 +707,10 @@ def adopt(notebook: Path, dry: bool, force: bool) -> None:
 @main.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 def init(folder: Path) -> None:
-    """Make a new lab in DIR: environment, Makefile, templates, one notebook, a test, CI.
+    """Make a new lab in DIR.
 
-    DIR is new or empty. The lock names what is installed here, labkit from where it came from; its wheel comes along.
+    It has an environment, a Makefile, templates, one notebook, a test and CI. DIR is new or empty. The lock names what
+    is installed here, labkit from where it came from; its wheel comes along.
 
     \b
     labkit init my-lab && cd my-lab && make report
@@ -741,7 +757,9 @@ def new(name: str | None, template: str, listed: bool) -> None:
 @runs_option
 @click.pass_context
 def prune(ctx: click.Context, scratch: bool, yes: bool, runs: Path | None) -> None:
-    """Remove runs that nobody needs any more; only shows them unless told --yes.
+    """Show runs that nobody needs any more, or remove them.
+
+    Nothing is removed without --yes.
 
     \b
     labkit prune --scratch
@@ -760,9 +778,10 @@ def prune(ctx: click.Context, scratch: bool, yes: bool, runs: Path | None) -> No
 @main.command()
 @click.option("--remove", is_flag=True, help="Take git's settings out again.")
 def setup(remove: bool) -> None:
-    """Teach git in this clone about notebooks, and print the line that puts labkit on the PATH.
+    """Teach git about notebooks, and print the line for the PATH.
 
-    Git then stores notebooks without outputs (the files keep theirs), and diffs and merges them cell by cell.
+    Git in this clone then stores notebooks without outputs (the files keep theirs), and diffs and merges them cell by
+    cell.
 
     \b
     eval "$(labkit setup)"
@@ -786,7 +805,9 @@ def setup(remove: bool) -> None:
 @click.option("--web", is_flag=True, help="Side by side in the browser, on this machine's loopback.")
 @click.option("--all", "everything", is_flag=True, help="Tags, ids, attachments and other metadata too.")
 def diff(base: str, web: bool, everything: bool) -> None:
-    """Show what changed in notebooks since this branch left BASE, uncommitted changes too.
+    """Show what changed in notebooks since this branch left BASE.
+
+    Uncommitted changes count too.
 
     \b
     labkit diff
@@ -810,9 +831,9 @@ def diff(base: str, web: bool, everything: bool) -> None:
 @click.option("--anew", is_flag=True, help="Start from git's versions again, whatever the file holds by now.")
 @click.pass_context
 def merge(ctx: click.Context, notebooks: tuple[Path, ...], take: Any, anew: bool) -> None:
-    """Lead through NOTEBOOK, or every notebook, that git could not merge, and ask what nobody else can decide.
+    """Lead through notebooks that git could not merge.
 
-    Exit status: 0 all is settled and added, 1 something is left, 2 bad input.
+    It asks what nobody else can decide. Exit status: 0 all is settled and added, 1 something is left, 2 bad input.
 
     \b
     labkit merge
@@ -825,7 +846,9 @@ def merge(ctx: click.Context, notebooks: tuple[Path, ...], take: Any, anew: bool
 
 @main.group()
 def kernels() -> None:
-    """Jupyter kernels of this environment that start warm: one for each GPU, one for the CPU.
+    """Jupyter kernels of this environment that start warm.
+
+    There is one for each GPU, and one for the CPU.
 
     \b
     labkit kernels install

@@ -178,6 +178,15 @@ def test_a_harmless_change_is_no_cause(then: RunDir, name: str) -> None:
     assert compare(then, twin(then, HARMLESS[name], drift)).cause.startswith("unknown: nothing that was recorded")
 
 
+def test_labkits_own_modules_are_compared_only_where_both_runs_were_in_its_clone(then: RunDir) -> None:
+    in_clone = twin(then, lambda run: write_module(run, "x = 1\n", "labkit"))
+    for one, other in ((then, in_clone), (in_clone, then)):
+        found = compare(one, other)
+        assert (found.verdict, states(found)) == ("identical", {})
+    found = compare(in_clone, twin(in_clone, lambda run: write_module(run, "x = 2\n", "labkit"), drift))
+    assert found.cause == "module labkit, labkit.py line 1: `x = 2` here, `x = 1` then"
+
+
 def test_two_changes_are_both_named(then: RunDir) -> None:
     found = compare(then, twin(then, PLANTED["a line of source"][0], package("numpy", "2.5.0"), drift))
     assert found.cause.startswith("cell 4 (training), line 3: ")

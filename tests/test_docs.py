@@ -55,6 +55,11 @@ def test_every_command_is_in_the_readme_and_shows_an_example_in_its_help():
         assert f"labkit {name}" in description.partition("\n")[2]
 
 
+def test_the_list_of_commands_says_of_each_in_a_whole_sentence_what_it_does():
+    cut = [name for name, command in main.commands.items() if command.get_short_help_str(80 - 17).endswith("...")]
+    assert cut == []
+
+
 def test_every_target_is_in_a_document():
     text = "\n".join(read(name) for name in DOCUMENTS)
     targets = set(re.findall(r"^([a-z]+):", read("Makefile"), re.M)) - {"help"}

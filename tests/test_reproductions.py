@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from pages import ATTACKS, EVERY_ATTACK
-from twins import CELLS, change, drift, recorded, reprint, twin, write_module, write_notebook
+from twins import CELLS, MODULE, change, drift, recorded, reprint, twin, write_module, write_notebook
 
+from labkit.cli import main
 from labkit.record.files import write_json
 from labkit.record.rundir import RunDir
 from labkit.workbench import index, reproductions, terminal, verdictlines, verdictpage
@@ -144,7 +147,7 @@ def hostile(then: RunDir) -> Comparison:
 
 def test_a_page_of_hostile_texts_is_inert(then: RunDir) -> None:
     allowed, found = Tags(verdictpage.render(diverged(then))), Tags(verdictpage.render(hostile(then)))
-    assert set(found.tags) <= {*allowed.tags, "wbr"} and found.tags.count("script") == 1
+    assert set(found.tags) <= {*allowed.tags, "wbr", "code"} and found.tags.count("script") == 1
     assert not found.active
 
 
@@ -204,6 +207,19 @@ def test_a_terminal_shows_verdict_cause_and_chain(then: RunDir, capsys: pytest.C
     )
 
 
+def test_a_terminal_counts_all_that_differs(then: RunDir) -> None:
+    now = twin(then, *(partial(write_module, source="x = 1\n", name=f"m{number}") for number in range(30)))
+    lines = verdictlines.chain_lines(compare(then, now))
+    assert len([line for line in lines if "is imported here" in line]) == verdictlines.SHOWN
+    assert "    and 25 more" in lines
+
+
+def test_code_on_the_page_is_set_as_code(then: RunDir) -> None:
+    now = twin(then, lambda run: write_module(run, MODULE.replace("16", "1 < 7")), drift)
+    page = verdictpage.render(compare(then, now))
+    assert "line 3: <code>return x / 1 &lt; 7</code> here, <code>return x / 16</code> then" in page
+
+
 def test_a_verdict_that_cannot_be_written_is_an_error(then: RunDir) -> None:
     from labkit.errors import FolderProblem
 
@@ -211,3 +227,20 @@ def test_a_verdict_that_cannot_be_written_is_an_error(then: RunDir) -> None:
     with pytest.raises(FolderProblem, match="cannot be written"):
         store(diverged(then), then)
     write_json(then.path / "run.json", {})
+
+
+def test_the_command_says_which_runs_it_compares(then: RunDir) -> None:
+    now = twin(then, drift)
+
+    def asked(*arguments: str) -> tuple[int, str]:
+        done = CliRunner().invoke(main, ["compare", *arguments])
+        return done.exit_code, done.output
+
+    status, output = asked(str(then.path), str(now.path))
+    assert status == 0 and output.splitlines()[:2] == [f"then  {then.name}", f"here  {now.name}"]
+    status, output = asked(str(then.path), str(then.path))
+    assert status == 2 and "are the same run" in output
+    status, output = asked(str(then.path), str(now.path), "--tolerance", "test_acuracy=0.1")
+    assert status == 2 and "names 'test_acuracy'; the verdict goes by test_accuracy" in output
+    status, output = asked(str(then.path), str(now.path), "--tolerance", "test_accuracy=0.1")
+    assert status == 0 and "within tolerance" in output

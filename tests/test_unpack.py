@@ -123,6 +123,15 @@ def test_two_files_of_one_place_are_one_or_the_second_is_missing(tmp_path: Path)
     assert laid.record.manifest.exists()
 
 
+def test_labkits_own_modules_are_no_part_of_a_lab(tmp_path: Path) -> None:
+    made = full_run(tmp_path)
+    (made.source / "modules" / "labkit").mkdir(parents=True)
+    (made.source / "modules" / "labkit" / "__init__.py").write_text("x = 1\n")
+    laid = lay_out(capsule.of_run(made), tmp_path / "again")
+    assert not (laid.folder / "labkit").exists() and not laid.missing
+    assert (laid.record.source / "modules" / "labkit" / "__init__.py").exists()
+
+
 def test_a_record_without_its_notebook_is_written_and_says_so(tmp_path: Path) -> None:
     laid = lay_out(parse(archive({"run.json": b"{}"})), tmp_path / "out")
     assert laid.notebook is None

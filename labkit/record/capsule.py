@@ -243,6 +243,8 @@ def extract(path: Path) -> bytes:
     said = page_capsule(path)
     if said is None:
         raise CapsuleProblem(f"{path} is no report that carries a record; `labkit report RUN` makes one")
+    if said.startswith("public:"):
+        raise CapsuleProblem(f"{path} is {said}; `labkit report` without --public makes a page that carries it")
     if not re.fullmatch(r"\d{1,9} [0-9a-f]{64}", said):
         raise CapsuleProblem(f"{path} carries no record: {said or 'it is of no run'}")
     tail = _tail(path)

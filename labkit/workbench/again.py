@@ -13,16 +13,19 @@ from dataclasses import replace
 from pathlib import Path
 
 from labkit.errors import BadInput, LabkitError
-from labkit.record import lab
+from labkit.record import lab, metrics
 from labkit.record.capsule import Capsule
 from labkit.record.files import write_atomic, write_json
 from labkit.record.rundir import RunDir
+from labkit.record.text import counted
 from labkit.workbench import execute, reproductions, terminal, unpack
+from labkit.workbench.chain import mapping
 from labkit.workbench.compare import NOT_RUN, Comparison
 from labkit.workbench.job import Job
 from labkit.workbench.own import own_run
 from labkit.workbench.reproduce import Wanted, reproduced
 from labkit.workbench.tolerance import Tolerance
+from labkit.workbench.wording import short
 
 
 def tolerance(texts: tuple[str, ...]) -> Tolerance | None:
@@ -47,6 +50,22 @@ def tolerance(texts: tuple[str, ...]) -> Tolerance | None:
     return Tolerance(relative, absolute, "--tolerance") if texts else None
 
 
+def require_results(asked: Tolerance | None, summary: object) -> None:
+    """Requires that the metrics which a tolerance names are among the results that the verdict goes by.
+
+    Args:
+        asked: The tolerance.
+        summary: That of the recorded run; nothing is required where it names no metric.
+
+    Raises:
+        BadInput: The verdict does not go by one of them.
+    """
+    results = metrics.main(mapping(mapping(summary).get("metrics")))
+    strange = [name for name in (asked.absolute if asked is not None else ()) if name not in results]
+    if results and strange:
+        raise BadInput(f"--tolerance names {strange[0]!r}; the verdict goes by {', '.join(map(short, results))}")
+
+
 def reproduce(name: str, wanted: Wanted, *, yes: bool, as_json: bool, ask: Callable[[str], bool]) -> int:
     """Makes a run again, stores and prints the verdict, and returns the exit status.
 
@@ -61,6 +80,7 @@ def reproduce(name: str, wanted: Wanted, *, yes: bool, as_json: bool, ask: Calla
         BadInput: There is no such record, it cannot be made again, or nobody agreed.
     """
     packed = unpack.opened(name, wanted.runs)
+    require_results(wanted.tolerance, packed.json("run.json").get("summary"))
     own = own_run(packed, wanted.runs)
     is_file = name.endswith((".html", ".htm")) and Path(name).is_file()
     if own is None and not yes and not ask(_question(name, packed, wanted)):
@@ -74,17 +94,19 @@ def reproduce(name: str, wanted: Wanted, *, yes: bool, as_json: bool, ask: Calla
         _print(verdict, as_json)
         if page is not None and not as_json:
             print(f"page: {os.path.relpath(page)}")
+        if verdict.now is None and verdict.exit_status == 1 and wanted.keep is None:
+            say("the run that failed is gone; `--keep DIR` keeps it, with its log")
     return verdict.exit_status
 
 
 def _question(name: str, packed: Capsule, wanted: Wanted) -> str:
     manifest = packed.json("run.json")
     who = " ".join(str(manifest.get(key) or "") for key in ("author", "created")).strip()
-    code = sum(path.endswith((".py", ".ipynb")) for path in packed.files)
+    code = sum(path.endswith((".py", ".ipynb")) and not path.startswith(unpack.LABKIT) for path in packed.files)
     packages = "; the packages that it names would be installed, and labkit as it carries it" * wanted.rebuild
     return terminal.printable(
-        f"{name} comes from elsewhere ({who or 'unknown'}). Its notebook and modules, {code} files, would be executed "
-        f"with your rights{packages}. Execute them?"
+        f"{name} comes from elsewhere ({who or 'unknown'}). Its notebook and modules, {counted(code, 'file')}, would "
+        f"be executed with your rights{packages}. Execute them?"
     )
 
 
@@ -165,6 +187,7 @@ def verify(reports: list[Path], wanted: Wanted, *, yes: bool, as_json: bool) -> 
     if not found:
         raise BadInput("there are no reports in reports/; make some with `labkit report`, or name them")
     verdicts, status = {}, 0
+    quiet = as_json or not sys.stderr.isatty()
     for path in found:
         name = os.path.relpath(path)
         try:
@@ -172,7 +195,7 @@ def verify(reports: list[Path], wanted: Wanted, *, yes: bool, as_json: bool) -> 
             own = own_run(packed, wanted.runs)
             if own is None and not yes:
                 raise BadInput("it is of elsewhere, and nothing of it was executed; --yes executes such reports too")
-            with _ending_in_order(), reproduced(packed, wanted, executor(True), lambda line: None) as verdict:
+            with _ending_in_order(), reproduced(packed, wanted, executor(quiet), lambda line: None) as verdict:
                 _store(verdict, own, path)
                 facts, ended = verdict.facts(), verdict.exit_status
         except LabkitError as error:

@@ -38,5 +38,17 @@ def breakable(name: str) -> Markup:
     return Markup("<wbr>").join(parts)
 
 
+def with_code(text: str) -> Markup:
+    """Returns text as HTML in which what stands between backticks is code.
+
+    >>> str(with_code("`x < 1` here"))
+    '<code>x &lt; 1</code> here'
+    """
+    parts = re.split(r"`([^`]+)`", text)
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if odd % 2 else part for odd, part in enumerate(parts)
+    )
+
+
 def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -23,6 +23,7 @@ from labkit.record.text import counted
 
 NOTEBOOK = "source/notebook.ipynb"
 MODULES = "source/modules/"
+LABKIT = f"{MODULES}labkit/"  # its own modules, which a run in its clone has: a lab takes the labkit that is installed
 RECORD = "record"  # the folder of the one run
 RUNS = "runs"  # what is executed in the new lab goes here; the folder also marks it as a lab
 SOURCES = {"params.yaml": "params.yaml", "requirements.txt": "requirements.txt"}
@@ -120,7 +121,8 @@ def _places(packed: Capsule) -> tuple[dict[str, str], list[LeftOut]]:
         if not isinstance(inside, str) or not is_safe(inside) or not inside.endswith(".ipynb"):
             inside = "notebook.ipynb"
         wanted.append((inside, NOTEBOOK))
-    wanted += [(name[len(MODULES) :], name) for name in sorted(packed.files) if name.startswith(MODULES)]
+    modules = sorted(name for name in packed.files if name.startswith(MODULES) and not name.startswith(LABKIT))
+    wanted += [(name[len(MODULES) :], name) for name in modules]
     wanted += [(name[len(DATA) :], name) for name in sorted(packed.files) if name.startswith(DATA)]
     wanted += [(place, name) for place, name in SOURCES.items() if name in packed.files]
     wanted += [(LOCK, name) for name in (f"source/{LOCK}",) if name in packed.files]

@@ -48,7 +48,7 @@ def chain_lines(comparison: Comparison) -> list[str]:
         mark = click.style(MARKS[one.state], fg=MARK_COLOURS[one.state])
         first = click.style(" (the first)", bold=True) if one.first else ""
         lines.append(f"{mark} {one.name:<{NAME_COLUMNS}} {STATES[one.state]}{first}")
-        told = one.told
+        told = [*(difference.text for difference in one.differences), *one.notes]
         lines += [f"    {_printable(text)}" for text in told[:SHOWN]]
         if len(told) > SHOWN:
             lines.append(f"    and {len(told) - SHOWN} more")

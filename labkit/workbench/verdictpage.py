@@ -7,7 +7,7 @@ from typing import Any
 
 from labkit.workbench import overlay
 from labkit.workbench.compare import DIVERGED, IDENTICAL, NOT_RUN, WITHIN, Comparison
-from labkit.workbench.looks import PAGE, breakable, page_parts
+from labkit.workbench.looks import PAGE, breakable, page_parts, with_code
 from labkit.workbench.wording import date, short
 
 SENTENCES = {
@@ -50,5 +50,10 @@ def _environment() -> Any:
     from jinja2 import Environment, FileSystemLoader
 
     made = Environment(loader=FileSystemLoader(PAGE), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    made.filters |= {"breakable": breakable, "mark": MARKS.__getitem__, "state": STATES.__getitem__}
+    made.filters |= {
+        "breakable": breakable,
+        "mark": MARKS.__getitem__,
+        "state": STATES.__getitem__,
+        "with_code": with_code,
+    }
     return made
