@@ -180,6 +180,9 @@ def test_a_harmless_change_is_no_cause(then: RunDir, name: str) -> None:
 
 def test_labkits_own_modules_are_compared_only_where_both_runs_were_in_its_clone(then: RunDir) -> None:
     in_clone = twin(then, lambda run: write_module(run, "x = 1\n", "labkit"))
+    listed = json.loads((in_clone.source / "modules.json").read_bytes())
+    script = {"labkit/launch/kernel.py": {"path": "labkit/launch/kernel.py", "sha256": "1" * 64}}
+    write_json(in_clone.source / "modules.json", listed | script)
     for one, other in ((then, in_clone), (in_clone, then)):
         found = compare(one, other)
         assert (found.verdict, states(found)) == ("identical", {})

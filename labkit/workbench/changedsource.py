@@ -160,7 +160,7 @@ def _modules(then: Source, now: Source) -> Iterator[Difference]:
     old, new = then.modules or {}, now.modules or {}
     in_one = old.keys() ^ new.keys()
     for name in old | new:
-        if name in in_one and name.partition(".")[0] == "labkit":  # they are modules of a lab in labkit's clone only
+        if name in in_one and re.match(r"labkit[./]|labkit\Z", name):  # they belong to a lab in labkit's clone only
             continue
         before, after = mapping(old.get(name)), mapping(new.get(name))
         path = short(after.get("path") or before.get("path") or name)
