@@ -63,12 +63,19 @@ def main(arguments: list[str]) -> None:
             print(f"no warm kernels: {refusal}", flush=True)
             time.sleep(min(60.0, idle_s))  # the lock is held meanwhile: not everybody who asks starts it again
             return
+        if not path.with_suffix(".lock").exists():
+            return  # all servers were asked to end meanwhile
         os.rename(beside, path)
         Server(listener, lock, idle_s).serve()
     finally:
         beside.unlink(missing_ok=True)
         path.unlink(missing_ok=True)
-        path.with_suffix(".lock").unlink(missing_ok=True)
+        for ending in (".lock", *([".log"] if _is_empty(path.with_suffix(".log")) else [])):
+            path.with_suffix(ending).unlink(missing_ok=True)
+
+
+def _is_empty(path: Path) -> bool:
+    return path.exists() and not path.stat().st_size
 
 
 def preload() -> None:

@@ -41,14 +41,15 @@ class Seen:
     """The files that this process opened.
 
     Attributes:
-        read: Those that were read before they were written.
+        read: Those that were read before they were written; `order` has them in order.
         written: Those that were written before they were read.
         more: How many others were read.
         before_write: Called with the path of one that was read and will now be written.
     """
 
     def __init__(self) -> None:
-        self.read: dict[str, None] = {}
+        self.read: set[str] = set()
+        self.order: list[str] = []
         self.written: set[str] = set()
         self.more = 0
         self.before_write: Callable[[str], object] = lambda path: None
@@ -84,7 +85,8 @@ class Seen:
             if len(self.read) >= MOST:
                 self.more += 1
             elif not path.startswith(_installed()):
-                self.read[path] = None
+                self.read.add(path)
+                self.order.append(path)
 
 
 def _is_written(mode: Any, flags: Any) -> bool:
@@ -118,7 +120,8 @@ class Inputs:
         self._known_of: set[str] = set()
         self._facts: dict[str, dict[str, Any]] = {}
         self._problems: dict[str, str] = {}
-        self._known: Any = None
+        self._known: Known | None = None
+        self._place = 0  # in the order of what was read
         self._began_s = _began_s(run)
         self._write_after_s = 0.0
         self._lock = threading.RLock()
@@ -129,24 +132,28 @@ class Inputs:
 
     def _follow(self) -> None:
         while not self._ended.wait(PAUSE_S):
-            self._catch_up(threads=1)
+            self._catch_up(time.monotonic() + SLICE_S, threads=1)
 
     def end(self) -> None:
         """Fingerprints what is left, and writes it down, also that there is nothing."""
         self._ended.set()
-        self._catch_up(threads=None)
+        self._catch_up(math.inf, threads=None)
         with self._lock:
             self._write()
 
-    def _catch_up(self, threads: int | None) -> None:
-        if seen is None:
+    def _catch_up(self, until: float, threads: int | None) -> None:
+        if seen is None or self._place == len(seen.order):
             return
         with self._lock:
-            new = [path for path in list(seen.read) if path not in self._known_of and self._is_data(path)]
-            if new:
-                self._look_at(new, threads)
-                if time.monotonic() >= self._write_after_s:
-                    self._write()
+            while self._place < len(seen.order) and time.monotonic() < until:
+                path = seen.order[self._place]
+                self._place += 1
+                if path not in self._known_of and self._is_data(path):
+                    self._look_at(path, threads)
+            if self._known is not None:
+                self._known.save()
+            if time.monotonic() >= self._write_after_s and not self._ended.is_set():
+                self._write()
 
     def _keep_now(self, path: str) -> None:
         """Fingerprints a file that is about to be written; an error here would be one of who writes."""
@@ -157,7 +164,7 @@ class Inputs:
                 if path in self._known_of:
                     return
                 if os.path.getsize(path) <= KEPT_BYTES:
-                    self._look_at([path], threads=None)
+                    self._look_at(path, threads=None)
                 else:
                     self._known_of.add(path)
                     self._problems[self._name(path)] = "it was written after it was read"

@@ -168,13 +168,19 @@ def stop_all() -> int:
                 count += server.recv(16) == b"stopping\n"
         except OSError:
             path.unlink(missing_ok=True)
+    for lock in _files("*.lock"):  # a server that is still importing looks for it before it serves
+        lock.unlink(missing_ok=True)
     return count
 
 
 def servers() -> list[Path]:
     """Returns the sockets of this user's servers."""
+    return _files("*.socket")
+
+
+def _files(pattern: str) -> list[Path]:
     try:
-        return sorted(folder().glob("*.socket"))
+        return sorted(folder().glob(pattern))
     except Cold:
         return []
 
