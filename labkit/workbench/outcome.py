@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from labkit.errors import LabkitError
-from labkit.record.files import write_json
+from labkit.record import checkpoints
+from labkit.record.files import read_json, write_json
+from labkit.record.process import Process
 from labkit.record.rundir import RunDir
 from labkit.record.status import Status, exit_record, status
+from labkit.record.summary import summarise
 from labkit.workbench.job import Job
 
 FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM)  # signals that no notebook gets for what its cells did
@@ -69,6 +72,16 @@ def carry_out(job: Job, report: bool = True) -> Outcome:
     return of_run(job.directory, ended, write_report(job.directory) if report else "")
 
 
+def complete(run: RunDir, report: bool = True) -> None:
+    """Does for a run that is over what its runner did not come to: summary and report."""
+    if status(run).state == "finished":
+        checkpoints.begin_anew(run)
+    if not last_values(run):
+        summarise(run)
+    if report and not run.report.exists():
+        write_report(run)
+
+
 def write_report(run: RunDir) -> str:
     """Writes a run's report; returns why that failed, which changes nothing about the run."""
     from labkit.workbench import reports
@@ -121,9 +134,6 @@ def last_values(run: RunDir) -> dict[str, float]:
 
 def stop(run: RunDir, number: int) -> bool:
     """Asks a run on this host to stop at its next step boundary; tells whether there was somebody to ask."""
-    from labkit.record.files import read_json
-    from labkit.record.process import Process
-
     supervisor = Process.read((read_json(run.process) or {}).get("process"))
     if supervisor is None or not supervisor.is_alive():
         return False

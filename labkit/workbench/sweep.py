@@ -153,6 +153,7 @@ class Sweeper:
             wait_until_over(run)
         if not run.process.exists() and not run.exit.exists():
             outcome.call_off(run, "killed", f"it was never started: {error}")
+        outcome.complete(run)
         return outcome.of_run(run)
 
     def _stop_running(self) -> None:
@@ -187,9 +188,8 @@ class Sweeper:
             if known is None or checkpoints.every(run) or not checkpoints.every(known):
                 self.earlier[point.number] = run
         elif found.state == "finished" or not is_aside:
-            if not run.report.exists():
-                outcome.write_report(run)
-            self._settle(point, found)
+            outcome.complete(run)
+            self._settle(point, outcome.of_run(run))
 
 
 def runs_of(sweep: SweepDir) -> dict[int, list[RunDir]]:
