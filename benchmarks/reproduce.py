@@ -16,12 +16,14 @@ processes, which other programs disturb less.
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import nbformat
@@ -29,6 +31,7 @@ import rounds
 from blake3 import blake3
 from nbformat.v4 import new_code_cell, new_notebook
 
+from labkit.launch import processes
 from labkit.record.fingerprints import Known, of_file
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -90,6 +93,9 @@ def timed(command: list[str], folder: Path, cpu_s: list[float], **variables: str
     done = subprocess.run(
         command, check=True, cwd=folder, env=os.environ | variables, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, 0):
+            pass  # a run's supervisor, and its kernel with it, comes here when its runner is gone
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu_s.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     return done.stdout.decode()
@@ -98,6 +104,7 @@ def timed(command: list[str], folder: Path, cpu_s: list[float], **variables: str
 def in_turn(commands: dict[str, Callable[[list[float]], object]], count: int, over: str) -> dict[str, float]:
     """Returns the median seconds of commands, and their ratios to one of them."""
     settle = 1
+    processes.adopt_orphans()
     cpu: rounds.Times = {name: [] for name in commands}
 
     def way(name: str) -> Callable[[], object]:
@@ -145,7 +152,9 @@ def recording(folder: Path, count: int) -> dict[str, float]:
 
     def run(cpu: list[float], **variables: str) -> None:
         made = Path(timed(command, lab, cpu, **path, **variables).split()[-1])
-        assert (made / "inputs.json").exists() != bool(variables), "what was to be measured was not"
+        read = json.loads((made / "inputs.json").read_bytes())["files"] if (made / "inputs.json").exists() else {}
+        recorded = len(read) == DATA_FILES and (made / "source" / "packages.json").exists()
+        assert recorded != bool(variables), "what was to be measured was not"
         (lab / "runs" / ".fingerprints.jsonl").unlink(missing_ok=True)  # as if each run had new data
 
     return in_turn({"recorded": run, "plain": lambda cpu: run(cpu, UNRECORDED="1")}, count, "plain")
@@ -158,8 +167,10 @@ def files(folder: Path, count: int) -> dict[str, float]:
     data = os.urandom(FILE_BYTES)
     path.write_bytes(data)
     os.utime(path, (0, 0))
-    while Known(runs).of_file(path) and not (runs / ".fingerprints.jsonl").exists():
-        pass  # until the file has been left alone for long enough
+    while not (runs / ".fingerprints.jsonl").exists():  # until the file has been left alone for long enough
+        known = Known(runs)
+        known.of_file(path)
+        known.save()
     ways: dict[str, Callable[[], object]] = {
         "labkit": lambda: of_file(path),
         "blake3": lambda: blake3(data, max_threads=blake3.AUTO).digest(),
