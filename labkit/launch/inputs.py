@@ -7,6 +7,7 @@ wrote it; a file that it reads and then writes counts as it was read.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sys
@@ -18,14 +19,20 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labkit.record.files import read_json, write_json
 from labkit.record.rundir import RunDir
 from labkit.record.secret import names_secret
 
+if TYPE_CHECKING:
+    from labkit.record.fingerprints import Known
+
 MOST = 100_000  # files; what is beyond is counted only
 PAUSE_S = 1.0  # between what is seen and its fingerprint, so that the start of a run is not held up
+SLICE_S = (
+    0.02  # of each such pause, for fingerprints: many small files hold the notebook up; what is left comes at the end
+)
 GUESSED_BYTES = 2**16  # what a short file holds can be guessed by its fingerprint, as a password
 KEPT_BYTES = 2**28  # larger files are not fingerprinted while somebody waits to write them
 WRITING = 0.02  # the most of the time that writing the record may take
@@ -52,6 +59,7 @@ class Seen:
         self.order: list[str] = []
         self.written: set[str] = set()
         self.more = 0
+        self._folder, self._short = "", set[str]()  # the working directory, and what was read by a name from there
         self.before_write: Callable[[str], object] = lambda path: None
 
     def hook(self, event: str, args: tuple[Any, ...]) -> None:
@@ -73,9 +81,16 @@ class Seen:
             path = os.fsdecode(path)
         if path[:1] != "/":
             try:
-                path = os.path.abspath(path)
-            except OSError:  # the working directory is gone; an error here would be one of who opens the file
+                folder = os.getcwd()
+            except OSError:  # it is gone; an error here would be one of who opens the file
                 return
+            if folder != self._folder:
+                self._folder, self._short = folder, set()
+            if not is_written:
+                if path in self._short:
+                    return
+                self._short.add(path)
+            path = os.path.normpath(f"{folder}/{path}")
         if is_written:
             if path in self.read:
                 self.before_write(path)
@@ -169,29 +184,28 @@ class Inputs:
                     self._known_of.add(path)
                     self._problems[self._name(path)] = "it was written after it was read"
 
-    def _look_at(self, paths: list[str], threads: int | None) -> None:
+    def _look_at(self, path: str, threads: int | None) -> None:
         from labkit.record.fingerprints import Known
 
         assert seen is not None
+        self._known_of.add(path)
         if self._known is None:
-            self._known = Known(self._runs, threads)
-        for path in paths:
-            self._known_of.add(path)
-            try:
-                facts = os.stat(path)
-                if path in seen.written or max(facts.st_mtime, facts.st_ctime) > self._began_s:
-                    continue  # the run wrote it, or a library or another process did for it
-                if facts.st_size <= GUESSED_BYTES and names_secret(path):
-                    self._problems[self._name(path)] = "it may hold a password or a key"
-                    continue
-                found, size = self._known.of_file(Path(path))
-                self._facts[self._name(path)] = {"blake3": found, "bytes": size}
-            except (OSError, ValueError) as error:  # a name that no file can have is opened too, in vain
-                if os.path.isfile(path):
-                    self._problems[self._name(path)] = getattr(error, "strerror", None) or str(error)
+            self._known = Known(self._runs)
+        try:
+            facts = os.stat(path)
+            if path in seen.written or max(facts.st_mtime, facts.st_ctime) > self._began_s:
+                return  # the run wrote it, or a library or another process did for it
+            if facts.st_size <= GUESSED_BYTES and names_secret(path):
+                self._problems[self._name(path)] = "it may hold a password or a key"
+                return
+            found, size = self._known.of_file(path, threads)
+            self._facts[self._name(path)] = {"blake3": found, "bytes": size}
+        except (OSError, ValueError) as error:  # a name that no file can have is opened too, in vain
+            if os.path.isfile(path):
+                self._problems[self._name(path)] = getattr(error, "strerror", None) or str(error)
 
     def _name(self, path: str) -> str:
-        return os.path.relpath(path, self._root) if path.startswith(self._root + os.sep) else path
+        return path[len(self._root) + 1 :] if path.startswith(self._root + os.sep) else path
 
     def _write(self) -> None:
         begun = time.monotonic()

@@ -128,7 +128,9 @@ def _ready(laid: LaidOut, wanted: Wanted, say: Say) -> Path | None:
     (laid.folder / "runs").mkdir(exist_ok=True)  # it marks the lab
     if wanted.as_now:
         return None
-    found = placed.place(laid.record, laid.folder, wanted.data, _labs(laid.record), Known(wanted.runs))
+    known = Known(wanted.runs)
+    found = placed.place(laid.record, laid.folder, wanted.data, _labs(laid.record), known)
+    known.save()
     for path in found.changed:
         say(f"{path} is not what it was; it is used as it is")
     if found.missing:
