@@ -67,7 +67,8 @@ class Faults:
         def faulty(*arguments: Any, **options: Any) -> Any:
             if call == "open" and self.fault == errno.ENOSPC and not arguments[1] & os.O_CREAT:
                 return real[call](*arguments, **options)  # a full disk can be read
-            if call != self.call or not self.due(*arguments[: 2 if call in ("replace", "rename") else 1]):
+            paths = arguments[1:2] if call == "symlink" else arguments[: 2 if call in ("replace", "rename") else 1]
+            if call != self.call or not self.due(*paths):
                 return real[call](*arguments, **options)
             if self.fault != SHORT:
                 raise self.error()

@@ -92,14 +92,8 @@ def exit_record(
 
 def status(run: RunDir) -> Status:
     """Returns the status of a run. Never `running` without a sign of life."""
-    ended = read_json(run.exit)
-    if ended is not None and ended.get("status") in ENDS:
-        return Status(
-            str(ended["status"]),
-            str(ended.get("reason") or ""),
-            _seconds(ended.get("duration_s")),
-            ended,
-        )
+    if (recorded := _recorded(run)) is not None:
+        return recorded
     started = read_json(run.process)
     if started is None:
         return _not_started(run)
@@ -118,7 +112,15 @@ def status(run: RunDir) -> Status:
         if has_fresh_heartbeat(run):
             return Status("running", "out of sight from here", so_far)
         return Status("unknown", f"its process {process.pid} cannot be seen from here")
-    return _without_record(run, process, _heartbeat_age_s(run), began)
+    # It may have written its record and ended since that was looked for.
+    return _recorded(run) or _without_record(run, process, _heartbeat_age_s(run), began)
+
+
+def _recorded(run: RunDir) -> Status | None:
+    ended = read_json(run.exit)
+    if ended is None or ended.get("status") not in ENDS:
+        return None
+    return Status(str(ended["status"]), str(ended.get("reason") or ""), _seconds(ended.get("duration_s")), ended)
 
 
 def has_fresh_heartbeat(run: RunDir) -> bool:
