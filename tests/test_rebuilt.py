@@ -107,6 +107,16 @@ def test_another_list_of_packages_is_another_environment(run: RunDir, calls: lis
     assert rebuilt.python(run, silent) != first and first.exists()
 
 
+def test_how_far_pip_is_names_packages_and_no_scratch_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rebuilt, "TOLD_S", 0.0)
+    said: list[str] = []
+    take = rebuilt._told(said.append, 2)
+    for line in ("Collecting torch==2.13.0 (from -r /tmp/.building-x/requirements.txt (line 1))", "  Using cached x"):
+        take(line)
+    take("Installing collected packages: numpy, torch")
+    assert said == ["1 of 2 packages: torch==2.13.0", "installing 2 packages"]
+
+
 def test_a_failed_build_leaves_nothing_and_says_what_pip_said(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     said = ["Collecting torch", "ERROR: no space left on the device", "[notice] a new pip"]
     answering(monkeypatch, lambda command: (1, said) if "--requirement" in command else (0, []))

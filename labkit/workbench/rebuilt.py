@@ -147,7 +147,8 @@ def _told(say: Say, packages: int) -> Callable[[str], object]:
         if last:
             say(f"installing {packages} packages")
         elif time.monotonic() - told_s > TOLD_S and line.startswith("Collecting "):
-            say(f"{seen} of {packages} packages: {line[len('Collecting ') :]:.80}")
+            name = line[len("Collecting ") :].partition(" (from ")[0]
+            say(f"{seen} of {packages} packages: {name:.80}")
             told_s = time.monotonic()
 
     return take
