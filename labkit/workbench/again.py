@@ -18,7 +18,7 @@ from labkit.record.capsule import Capsule
 from labkit.record.files import write_atomic, write_json
 from labkit.record.rundir import RunDir
 from labkit.record.text import counted
-from labkit.workbench import execute, reproductions, terminal, unpack
+from labkit.workbench import execute, reproductions, terminal, unpack, verdictlines
 from labkit.workbench.chain import mapping
 from labkit.workbench.compare import NOT_RUN, Comparison
 from labkit.workbench.job import Job
@@ -91,7 +91,7 @@ def reproduce(name: str, wanted: Wanted, *, yes: bool, as_json: bool, ask: Calla
 
     with _ending_in_order(), reproduced(packed, wanted, executor(as_json), say) as verdict:
         page = _store(verdict, own, Path(name) if is_file else None)
-        _print(verdict, as_json)
+        verdictlines.print_comparison(verdict, as_json=as_json)
         if page is not None and not as_json:
             print(f"page: {os.path.relpath(page)}")
         if verdict.now is None and verdict.exit_status == 1 and wanted.keep is None:
@@ -161,12 +161,6 @@ def _store(verdict: Comparison, own: RunDir | None, report: Path | None) -> Path
     except (OSError, LabkitError) as error:
         print(f"labkit: the verdict was not stored: {error}", file=sys.stderr)
         return None
-
-
-def _print(verdict: Comparison, as_json: bool) -> None:
-    from labkit.workbench import verdictlines
-
-    verdictlines.print_comparison(verdict, as_json=as_json)
 
 
 def verify(reports: list[Path], wanted: Wanted, *, yes: bool, as_json: bool) -> int:

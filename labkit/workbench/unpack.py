@@ -18,6 +18,7 @@ from labkit.record import capsule
 from labkit.record.capsule import Capsule
 from labkit.record.carried import DATA, LeftOut, clash, is_safe
 from labkit.record.find import find
+from labkit.record.provenance import LOCK
 from labkit.record.rundir import ID, RunDir, folder_name
 from labkit.record.text import counted
 
@@ -26,8 +27,7 @@ MODULES = "source/modules/"
 LABKIT = f"{MODULES}labkit/"  # its own modules, which a run in its clone has: a lab takes the labkit that is installed
 RECORD = "record"  # the folder of the one run
 RUNS = "runs"  # what is executed in the new lab goes here; the folder also marks it as a lab
-SOURCES = {"params.yaml": "params.yaml", "requirements.txt": "requirements.txt"}
-LOCK = "requirements.lock"
+SOURCES = {"params.yaml": "params.yaml", "requirements.txt": "requirements.txt", LOCK: f"source/{LOCK}"}  # by place
 SHOWN = 50  # lines of what is missing
 
 
@@ -125,7 +125,6 @@ def _places(packed: Capsule) -> tuple[dict[str, str], list[LeftOut]]:
     wanted += [(name[len(MODULES) :], name) for name in modules]
     wanted += [(name[len(DATA) :], name) for name in sorted(packed.files) if name.startswith(DATA)]
     wanted += [(place, name) for place, name in SOURCES.items() if name in packed.files]
-    wanted += [(LOCK, name) for name in (f"source/{LOCK}",) if name in packed.files]
     for place, name in wanted:
         content = packed.files[name]
         if place in places and packed.files[places[place]] == content:
