@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from records import quick
 
+from labkit.kernel.run import Run
 from labkit.record.expectations import COMPARISONS, VERDICTS, concluded, in_short, judge, parse, read_facts
 from labkit.record.files import write_json
 from labkit.record.metrics import Metrics, MetricsWriter, read
@@ -197,3 +198,11 @@ def test_verdicts_are_kept_in_the_manifest_with_what_the_notebook_concluded(tmp_
     assert kept == [("good", "held", True, {}), ("it is so", "not held", False, {"smallest": 1e-9})]
     assert in_short(verdicts(run)) == "1 held, 1 not held"
     assert all(one["verdict"] in VERDICTS for one in manifest["verdicts"])
+
+
+def test_the_table_of_verdicts_shows_evidence_in_few_digits(tmp_path: Path) -> None:
+    run = create(tmp_path, "n", {})
+    evidence = {"smallest": 0.013840548694133759, "layers": 12, "vanishing": "none"}
+    write_json(run.stated, {"conclusions": [{"text": "it is so", "held": True, "evidence": evidence}]})
+    (row,) = Run.verdicts(Run(run, {}, "x.ipynb")).to_dict("records")
+    assert row["reason"] == "smallest 0.01384, layers 12, vanishing none"

@@ -512,7 +512,8 @@ class Run:
 
         rows = [one.facts() for one in verdicts(self.directory, state="finished")]
         for row in rows:
-            evidence = ", ".join(f"{name} {value}" for name, value in row["evidence"].items())
+            shown = {name: f"{one:.4g}" if isinstance(one, float) else one for name, one in row["evidence"].items()}
+            evidence = ", ".join(f"{name} {one}" for name, one in shown.items())
             row["reason"] = row["reason"] or evidence
             row["value"] = "" if row["value"] is None else row["value"]
         columns = ["text", "condition", "verdict", "value", "reason"]
