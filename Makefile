@@ -61,7 +61,7 @@ faults: ## kill runs at random for minutes
 	$(IN_ENV) python -m pytest -m faults $(ARGS)
 
 bench: ## run the benchmarks
-	@set -e; for name in checkpoint listing log loop peers report reproduce run sweep; do \
+	@set -e; for name in checkpoint listing log loop peers report reproduce run sweep warm; do \
 		echo "== $$name"; sh scripts/environment.sh python "benchmarks/$$name.py"; done
 
 lock: ## resolve pyproject.toml anew into requirements.lock
