@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from labkit.errors import LabkitError
+from labkit.launch import warm
 from labkit.record import checkpoints
 from labkit.record.files import read_json, write_json
 from labkit.record.process import Process
@@ -20,6 +22,7 @@ from labkit.record.status import Status, exit_record, status
 from labkit.record.summary import summarise
 from labkit.workbench.job import Job
 
+SERVER_IDLE_S = "60"  # after which a sweep's server of warm kernels, whose threads are of no use to others, leaves
 FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM)  # signals that no notebook gets for what its cells did
 
 
@@ -61,15 +64,48 @@ class Outcome:
         }
 
 
-def carry_out(job: Job, report: bool = True) -> Outcome:
-    """Executes a prepared run to its end, writes its report, and returns what came of it."""
+def carry_out(job: Job, report: bool = True, warm_s: float = 0.0) -> Outcome:
+    """Executes a prepared run to its end, writes its report, and returns what came of it.
+
+    Args:
+        job: The run.
+        report: Write its report.
+        warm_s: Seconds to wait, once in a process, for a server of warm kernels: many runs will have one from it.
+    """
     from labkit.workbench import execute
 
+    if warm_s and not _waited:
+        _waited.append(True)
+        begin_server(warm_s)
     try:
         ended = execute.execute(job)
     except LabkitError as error:  # its directory was deleted
         return Outcome(job.run, "failed", str(error))
     return of_run(job.directory, ended, write_report(job.directory) if report else "")
+
+
+_waited: list[bool] = []
+
+
+def begin_server(within_s: float = 0.0) -> None:
+    """Starts a server of warm kernels for this process's environment, where there can be one.
+
+    Args:
+        within_s: Seconds to wait until it is ready.
+    """
+    from labkit.workbench.execute import kernel_environment
+
+    if os.environ.get(warm.SWITCH) == "0" or not sys.platform.startswith("linux"):
+        return
+    os.environ.setdefault(warm.IDLE, SERVER_IDLE_S)
+    environment = kernel_environment(RunDir(Path("none")))
+    if within_s:
+        warm.wait_for(environment, within_s)
+        return
+    try:
+        warm.start_server(warm.address(environment), environment)
+    except (warm.Cold, OSError):
+        pass  # kernels are cold then
 
 
 def complete(run: RunDir, report: bool = True) -> None:

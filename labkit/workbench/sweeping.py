@@ -33,6 +33,8 @@ from labkit.workbench.workers import Workers
 
 EXIT_BY_SIGNAL = {"SIGINT": 130}
 SIGTERM_STATUS = 143
+MANY = 4  # runs in each slot: worth a server of warm kernels, whose start takes as long as that of a few cold ones
+WARM_S = 15.0  # to wait at most for it
 
 
 @dataclass(frozen=True)
@@ -188,11 +190,12 @@ def work(
         BadInput: Somebody else works on it.
     """
     session = sweepdir.claim(opened.sweep, command or [])
+    many = len(opened.points) >= MANY * len(room.environments)
     sweeper = Sweeper(
-        opened.sweep, opened.points, partial(_begin_run, opened, command or []), _carry_out(opened), session
+        opened.sweep, opened.points, partial(_begin_run, opened, command or []), _carry_out(opened, many), session
     )
     try:
-        with Workers(room.environments) as workers:  # they import while the rest is looked at
+        with Workers(room.environments, many=many) as workers:  # they import while the rest is looked at
             stops.reach(sweeper)
             _take_up(sweeper, opened, retry_failed, quiet)
             asked = opened.settings
@@ -224,8 +227,8 @@ def _take_up(sweeper: Sweeper, opened: Opened, retry_failed: bool, quiet: bool) 
         print(f"labkit: {opened.sweep.name} goes on; {done}", file=sys.stderr)
 
 
-def _carry_out(opened: Opened) -> Callable[[Job], outcome.Outcome]:
-    return partial(outcome.carry_out, report=opened.settings.report)
+def _carry_out(opened: Opened, many: bool) -> Callable[[Job], outcome.Outcome]:
+    return partial(outcome.carry_out, report=opened.settings.report, warm_s=WARM_S * many)
 
 
 def _begin_run(opened: Opened, command: list[str], point: Point, earlier: RunDir | None) -> Job:

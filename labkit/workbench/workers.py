@@ -37,11 +37,12 @@ class Workers(Executor):
 
     Args:
         environments: For each worker the variables that its process, and all that it starts, has set.
+        many: There will be more calls than workers: a server of warm kernels is started with the first of them.
     """
 
-    def __init__(self, environments: Sequence[Mapping[str, str]]) -> None:
+    def __init__(self, environments: Sequence[Mapping[str, str]], *, many: bool = False) -> None:
         self._calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
-        self._nursery = _Nursery()
+        self._nursery = _Nursery(environments[0], many)
         self._lines = [_Line(self._nursery, dict(environment)) for environment in environments]
         self._threads = [
             threading.Thread(target=line.serve, args=(self._calls,), name=f"worker {number}", daemon=True)
@@ -98,15 +99,18 @@ class Workers(Executor):
 class _Nursery:
     """The process that forks workers; started again where it has died."""
 
-    def __init__(self) -> None:
+    def __init__(self, environment: Mapping[str, str], many: bool) -> None:
         self._lock = threading.Lock()
+        self._environment = {**os.environ, **environment}
+        self._many = many
         self._door = self._start()
 
     def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "labkit.workbench.workers", str(theirs.fileno())],
+                [sys.executable, "-P", "-m", "labkit.workbench.workers", str(theirs.fileno()), *["many"] * self._many],
+                env=self._environment,
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,  # a terminal's Ctrl-C is for the sweep alone
@@ -179,8 +183,12 @@ class _Line:
 # in the nursery's process, and in the workers'
 
 
-def nurse(door: socket.socket) -> None:
+def nurse(door: socket.socket, many: bool) -> None:
     """Forks a worker for each request, until the door closes."""
+    if many:
+        from labkit.workbench import outcome
+
+        outcome.begin_server()  # it imports torch while this process imports what it needs
     _import_everything()
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # workers that ended leave nothing to wait for
@@ -233,4 +241,4 @@ def _leave_with_the_sweep(fd: int) -> None:
 if __name__ == "__main__":
     from labkit.workbench import workers  # what is pickled must not be of `__main__`
 
-    workers.nurse(socket.socket(fileno=int(sys.argv[1])))
+    workers.nurse(socket.socket(fileno=int(sys.argv[1])), "many" in sys.argv)
