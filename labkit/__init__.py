@@ -39,6 +39,7 @@ _HOME = {
     "rank": "labkit.kernel.ranks",
     "seed": "labkit.kernel.determinism",
     "start": "labkit.kernel.run",
+    "submit": "labkit.kernel.submit",
     "torchrun": "labkit.kernel.torchrun",
     "train_one_epoch": "labkit.kernel.training",
     "training_settings": "labkit.kernel.tables",

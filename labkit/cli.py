@@ -91,6 +91,7 @@ report_option = click.option("--report/--no-report", default=True, help="Write t
 @report_option
 @click.option("--preflight", is_flag=True, help="First a run with DEBUG=True; the full run only when that finishes.")
 @click.option("--strict", is_flag=True, help="Exit with status 1 unless every expectation held.")
+@click.option("--detach", is_flag=True, help="Leave it to itself, and return at once: see labkit watch, log -f, stop.")
 @runs_option
 @json_option
 @click.pass_context
@@ -105,6 +106,7 @@ def run(
     report: bool,
     preflight: bool,
     strict: bool,
+    detach: bool,
     runs: Path | None,
     as_json: bool,
 ) -> None:
@@ -144,6 +146,8 @@ def run(
             click.echo(f"labkit: {resumed.name} goes on", err=True)
             only = {name: more[name] for name in ("timeout_s", "grace_s", "command")}
             prepared = resuming.prepare(resumed, checkpoint=newest, trust_silence=newest is None, **only)
+        if detach:
+            return _leave(prepared, as_json)
         status = _carry_out(prepared, stops, report, as_json)
         ctx.exit(status or int(strict and not summary.all_held(prepared.directory)))
 
@@ -185,6 +189,18 @@ def resume(
             _find(name, runs), force=force, timeout_s=timeout_s, grace_s=grace_s, command=["labkit", *sys.argv[1:]]
         )
         ctx.exit(_carry_out(prepared, stops, report, as_json))
+
+
+def _leave(prepared: Any, as_json: bool) -> None:
+    """Hands a prepared run to a supervisor of its own and prints where it is."""
+    from labkit.workbench import execute, terminal
+
+    execute.detach(prepared)
+    if as_json:
+        return terminal.print_json(terminal.facts(prepared.directory))
+    name = prepared.directory.name
+    click.echo(f"labkit: {name} goes on by itself: labkit watch {name[-6:]}, labkit stop {name[-6:]}", err=True)
+    click.echo(prepared.directory.path)
 
 
 def _carry_out(prepared: Any, stops: Any, report: bool, as_json: bool, is_last: bool = True) -> int:
@@ -285,6 +301,45 @@ def export(name: str, tracker: str, runs: Path | None) -> None:
     from labkit.workbench import trackers
 
     click.echo(trackers.export(_find(name, runs), tracker))
+
+
+@main.command()
+@click.argument("name", metavar="RUN", default="last")
+@runs_option
+@click.pass_context
+def watch(ctx: click.Context, name: str, runs: Path | None) -> None:
+    """Follow RUN, which goes on elsewhere, to its end.
+
+    Ctrl-C leaves it alone.
+
+    \b
+    labkit watch last
+    """
+    from labkit.workbench import terminal, underway
+
+    directory = _find(name, runs)
+    ended = underway.watch(directory)
+    terminal.print_end(directory, ended)
+    ctx.exit(exit_status(ended.state, (ended.exit or {}).get("stop")))
+
+
+@main.command()
+@click.argument("name", metavar="RUN", default="last")
+@click.option("--wait/--no-wait", default=True, help="Wait until it is over; default: yes.")
+@runs_option
+def stop(name: str, wait: bool, runs: Path | None) -> None:
+    """Stop RUN, which goes on elsewhere, at its next step.
+
+    As Ctrl-C does where it was started; `labkit resume` goes on with it.
+
+    \b
+    labkit stop last
+    """
+    from labkit.workbench import terminal, underway
+
+    directory = _find(name, runs)
+    ended = underway.stop(directory, wait=wait)
+    click.echo(terminal.printable(f"{directory.name}: {ended}" if wait else f"{directory.name} was asked to stop"))
 
 
 @main.command()

@@ -182,6 +182,8 @@ def _not_started(run: RunDir) -> Status:
     creator = Process.read(asked.get("creator"))
     if creator is not None and creator.is_alive():
         return Status("queued")
+    if _is_fresh(run.attempt / "job.json"):  # a runner of its own was asked for just now
+        return Status("queued")
     if resumption is not None and creator is not None and creator.is_here():
         return Status("killed", f"process {creator.pid}, which was to resume it, is gone")
     return Status("unknown", "there is no sign that it ever started")
@@ -201,6 +203,13 @@ def _without_record(run: RunDir, process: Process, age_s: float | None, began: f
     if left:
         reason += f"; still alive: {', '.join(left)}"
     return Status("killed", reason, duration, None, left)
+
+
+def _is_fresh(path: Path) -> bool:
+    try:
+        return abs(time.time() - path.lstat().st_mtime) < FRESH_S
+    except OSError:
+        return False
 
 
 def _heartbeat_age_s(run: RunDir) -> float | None:

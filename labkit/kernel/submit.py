@@ -1,0 +1,84 @@
+"""Runs that a cell starts and that go on without it: `labkit.submit("notebooks/x.ipynb", LEARNING_RATE=0.01)`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from labkit.errors import RunProblem
+from labkit.kernel.past import PastRun
+from labkit.record.files import read_json
+from labkit.record.process import Process
+from labkit.record.rundir import RunDir
+from labkit.record.status import Status
+
+LOOK_S = 0.5
+
+
+def submit(notebook: str | Path, /, **parameters: Any) -> Submitted:
+    """Starts a run of a notebook in the background; it outlives this kernel, and the tab of the browser.
+
+    >>> trial = labkit.submit("digits-cnn.ipynb", LEARNING_RATE=0.01)
+    >>> trial.view()
+
+    Args:
+        notebook: As seen from the working directory.
+        **parameters: Values of its parameters: numbers, text, lists and mappings.
+
+    Returns:
+        The run, which can be looked at, waited for and stopped.
+
+    Raises:
+        RunProblem: It cannot be run so; the message says why.
+    """
+    order = {"notebook": os.path.abspath(notebook), "values": parameters}
+    try:
+        text = json.dumps(order)
+    except (TypeError, ValueError) as error:
+        raise RunProblem(f"labkit.submit: parameters are numbers, text, lists and mappings: {error}") from error
+    command = [sys.executable, "-P", "-m", "labkit.workbench.submit"]
+    # The run is no part of this one: nothing of what labkit tells a kernel may reach it.
+    env = {name: value for name, value in os.environ.items() if name not in ("LABKIT_RUN", "LABKIT_LOG")}
+    asked = subprocess.run(command, input=text + "\n", env=env, capture_output=True, text=True)
+    if asked.returncode:
+        raise RunProblem(f"labkit.submit: {asked.stderr.strip()}")
+    return Submitted(RunDir(Path(asked.stdout.strip())))
+
+
+class Submitted(PastRun):
+    """A run in the background."""
+
+    def wait(self, timeout_s: float | None = None) -> Status:
+        """Waits until it is over, or for so long, and returns its status."""
+        end = None if timeout_s is None else time.monotonic() + timeout_s
+        while not (found := self.status).is_over and (end is None or time.monotonic() < end):
+            time.sleep(LOOK_S)
+        return found
+
+    def stop(self) -> None:
+        """Asks it to stop at its next step; `labkit resume` goes on with it."""
+        owner = Process.read((read_json(self.directory.process) or {}).get("process"))
+        if owner is not None and owner.is_here() and owner.is_alive():
+            os.kill(owner.pid, signal.SIGTERM)
+
+    def view(self) -> Any:
+        """Returns a widget that follows it until it is over."""
+        from ipywidgets import HTML
+
+        shown = HTML(self._repr_html_())
+
+        def follow() -> None:
+            while not self.status.is_over:
+                time.sleep(LOOK_S)
+                shown.value = self._repr_html_()
+            shown.value = self._repr_html_()
+
+        threading.Thread(target=follow, name="labkit-view", daemon=True).start()
+        return shown

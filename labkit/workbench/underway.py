@@ -1,0 +1,73 @@
+"""A run that is under way somewhere else: looked at, and stopped, from any shell."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from labkit.errors import BadInput, WorkFailed
+from labkit.record.files import read_json
+from labkit.record.process import Process
+from labkit.record.rundir import RunDir
+from labkit.record.status import Status, status
+from labkit.workbench.execute import Progress
+from labkit.workbench.terminal import live_line
+
+LOOK_S = 0.25
+QUEUED_S = 60.0  # for a detached run to start
+AFTER_S = 15.0  # beyond the grace: for the record to be closed
+
+
+def watch(run: RunDir, *, quiet: bool = False) -> Status:
+    """Shows a run until it is over, and returns how it ended; leaving it changes nothing about the run."""
+    began = (read_json(run.process) or {}).get("started_s")
+    progress = Progress(began=began if isinstance(began, float) else time.time())
+    with live_line(run, progress, quiet=quiet):
+        while not (found := status(run)).is_over and found.state != "unknown":
+            time.sleep(LOOK_S)
+    return found
+
+
+def stop(run: RunDir, *, wait: bool = True) -> Status:
+    """Asks a run to stop at its next step boundary, as SIGTERM does, and waits until it is over.
+
+    Raises:
+        BadInput: It is over, runs on another host, or is somebody else's.
+        WorkFailed: It did not end within its grace.
+    """
+    found = status(run)
+    end = time.monotonic() + QUEUED_S
+    while found.state == "queued" and time.monotonic() < end:  # its supervisor is being started
+        time.sleep(LOOK_S)
+        found = status(run)
+    if found.state != "running":
+        raise BadInput(f"{run.name} is {found.state}{f' ({found.reason})' if found.reason else ''}; nothing to stop")
+    owner = Process.read((read_json(run.process) or {}).get("process"))
+    if owner is None or not owner.is_here():
+        where = owner.host if owner is not None else "another host"
+        raise BadInput(f"{run.name} runs on {where}; stop it there")
+    if not owner.is_alive():
+        raise BadInput(f"{run.name} runs where its process {owner.pid} cannot be reached; stop it there")
+    try:
+        os.kill(owner.pid, signal.SIGTERM)
+    except PermissionError:
+        raise BadInput(f"{run.name} is another user's: process {owner.pid} may not be stopped") from None
+    except ProcessLookupError:
+        pass
+    if not wait:
+        return found
+    end = time.monotonic() + _grace_s(run) + AFTER_S
+    while not (found := status(run)).is_over:
+        if time.monotonic() > end:
+            raise WorkFailed(f"{run.name} was asked to stop and still runs; see {run.path}")
+        time.sleep(LOOK_S)
+    return found
+
+
+def _grace_s(run: RunDir) -> float:
+    from labkit.record import config, lab
+
+    root = lab.root(Path(str((read_json(run.manifest) or {}).get("lab") or run.path)))
+    return float(config.settings(root)["grace_s"].value)
