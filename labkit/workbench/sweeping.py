@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from labkit.errors import BadInput, LabkitError
+from labkit.errors import BadInput, FolderProblem, LabkitError
 from labkit.record import lab, provenance, sweepdir
 from labkit.record.files import dumps, plain_json
 from labkit.record.find import is_of, whereabouts
@@ -33,8 +33,7 @@ from labkit.workbench.workers import Workers
 
 EXIT_BY_SIGNAL = {"SIGINT": 130}
 SIGTERM_STATUS = 143
-MANY = 4  # runs in each slot: worth a server of warm kernels, whose start takes as long as that of a few cold ones
-WARM_S = 15.0  # to wait at most for it
+WARM_S = 15.0  # to wait at most for a server of warm kernels, whose start takes as long as that of two cold ones
 
 
 @dataclass(frozen=True)
@@ -190,7 +189,7 @@ def work(
         BadInput: Somebody else works on it.
     """
     session = sweepdir.claim(opened.sweep, command or [])
-    many = len(opened.points) >= MANY * len(room.environments)
+    many = len(opened.points) > len(room.environments) and _loads_torch(opened.source)
     sweeper = Sweeper(
         opened.sweep, opened.points, partial(_begin_run, opened, command or []), _carry_out(opened, many), session
     )
@@ -207,11 +206,26 @@ def work(
         found = sweepreport.summarise(
             opened.sweep, opened.manifest, opened.points, sweeper.results, asked.metric, asked.lowest
         )
-        sweepreport.write(found)
+        _write(found)
     finally:
         stops.reach(None)
         session.end()
     return found, sweeper.stopping
+
+
+def _loads_torch(source: Notebook) -> bool:
+    """Tells whether a notebook says torch anywhere: without it a kernel starts fast enough cold."""
+    return any("torch" in cell["source"] for cell in source.cells if cell["cell_type"] == "code")
+
+
+def _write(found: Summary) -> None:
+    try:
+        sweepreport.write(found)
+    except OSError as error:
+        name = found.sweep.path
+        raise FolderProblem(
+            f"{name} cannot be written: {error.strerror or error}; make room, then: labkit sweep --continue {name.name}"
+        ) from error
 
 
 def _take_up(sweeper: Sweeper, opened: Opened, retry_failed: bool, quiet: bool) -> None:
