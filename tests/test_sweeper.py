@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 from tiny import plain_environment
 
-from labkit.errors import BadInput, FolderProblem, RunNotFound
+from labkit.errors import BadInput, FolderProblem, RunNotFound, WorkFailed
 from labkit.record import sweepdir
 from labkit.record.find import every
 from labkit.record.rundir import RunDir, create
+from labkit.record.status import status
 from labkit.record.sweepdir import SweepDir
 from labkit.workbench import ranking, sweepreport
 from labkit.workbench.job import Job
@@ -89,6 +90,26 @@ def test_what_was_killed_is_tried_twice_more_and_what_failed_is_not(sweep: Sweep
         ("killed", 2),
         ("failed", 0),
     ]
+
+
+def test_workers_that_die_before_they_start_anything_end_the_sweep(sweep: SweepDir, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("labkit.workbench.sweep.LATE_S", 0.0)
+    executor = Answers()
+    executor.answers = Dying()
+    sweeper = Sweeper(
+        sweep, some(100), lambda point, earlier: Job(str(create(sweep.runs, "some", {}).path), "", {}, "")
+    )
+    with pytest.raises(WorkFailed, match="6 workers in a row died"):
+        sweeper.work(executor, 2)
+    assert len(every(sweep.runs)) <= 8 and sweepdir.results(sweep) == {}
+    assert {status(run).state for run in every(sweep.runs)} == {"killed"}
+
+
+class Dying(dict):
+    """Answers for any point that its worker has died."""
+
+    def get(self, key: Any, default: Any = None) -> list[Any]:
+        return [WorkerGone("its worker died")]
 
 
 def test_when_no_run_can_be_made_those_that_run_end_first(sweep: SweepDir):

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from labkit.errors import BadInput, FolderProblem, LabkitError
+from labkit.errors import BadInput, FolderProblem, LabkitError, WorkFailed
 from labkit.record import checkpoints, sweepdir
 from labkit.record.files import read_json
 from labkit.record.find import every
@@ -30,6 +30,7 @@ from labkit.workbench.points import Point
 TICK_S = 0.2
 RETRIES = 2  # of a point whose run ended for something that is not the notebook's doing
 ORPHANS_S = 60.0  # for the supervisors of a killed sweep's runs to end them; it takes them two seconds
+STILLBORN = 6  # workers in a row that die before they start a run: the next ones would, too
 LATE_S = 2.0  # for a supervisor that was just told to start a kernel when its worker died
 
 Begin = Callable[[Point, RunDir | None], Job]  # makes the run of a point, or claims the one to go on with
@@ -61,6 +62,7 @@ class Sweeper:
         stopping: The name of the signal that asked for a stop; empty where none did.
         at_once: It was asked for twice.
         trouble: Why no further run can be made; None where it can.
+        stillborn: How many workers in a row died before they started a run.
     """
 
     sweep: SweepDir
@@ -75,6 +77,7 @@ class Sweeper:
     stopping: str = ""
     at_once: bool = False
     trouble: LabkitError | None = None
+    stillborn: int = 0
     say: Callable[[Point, Mapping[str, Any]], object] = lambda point, result: None
 
     def send(self, message: dict[str, Any]) -> None:
@@ -120,6 +123,7 @@ class Sweeper:
         under_way = self.running.pop(future)
         try:
             found = future.result()
+            self.stillborn = 0
         except CancelledError:
             outcome.call_off(under_way.run, "interrupted", "the sweep was stopped before it was started")
             found = outcome.of_run(under_way.run)
@@ -153,6 +157,9 @@ class Sweeper:
             wait_until_over(run)
         if not run.process.exists() and not run.exit.exists():
             outcome.call_off(run, "killed", f"it was never started: {error}")
+            self.stillborn += 1
+            if self.stillborn >= STILLBORN:
+                self.trouble = WorkFailed(f"{STILLBORN} workers in a row died before they started a run: {error}")
         outcome.complete(run)
         return outcome.of_run(run)
 
@@ -172,6 +179,8 @@ class Sweeper:
         aside = sweepdir.aside(self.sweep)
         left = runs_of(self.sweep)
         for point in self.points:
+            if self.stopping:
+                return
             for run in left.get(point.number, []) if point.number not in self.results else []:
                 if not wait_until_over(run):
                     raise BadInput(f"{run.name}, of point {point.number}, still runs; end it, then continue the sweep")
