@@ -138,6 +138,14 @@ def test_of_two_sweepers_of_one_sweep_one_is_told(swept_lab: Path):
     assert process.returncode == 0 and len(sweepdir.results(sweep)) == 2
 
 
+def test_the_same_command_twice_at_once_is_one_sweep(swept_lab: Path):
+    options = [str(fixture(swept_lab, "trains")), "-p", "STEPS=200,201"]
+    with sweeps.started(*options, cwd=swept_lab) as one, sweeps.started(*options, cwd=swept_lab) as two:
+        said = [process.communicate(timeout=120)[1] for process in (one, two)]
+    assert sorted((one.returncode, two.returncode)) == [0, 2], said
+    assert len(sweepdir.every(swept_lab / "runs")) == 1 and len(every(swept_lab / "runs")) == 2
+
+
 def test_a_sweep_is_not_continued_with_another_notebook(swept_lab: Path):
     notebook = fixture(swept_lab, "trains")
     with sweeps.started(str(notebook), "-p", "STEPS=1000,1001", cwd=swept_lab) as process:

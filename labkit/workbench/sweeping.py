@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,9 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from labkit.errors import BadInput, FolderProblem, LabkitError
+from labkit.errors import BadInput, FolderProblem
 from labkit.record import lab, provenance, sweepdir
-from labkit.record.files import dumps, plain_json
+from labkit.record.files import dumps, plain_json, read_json
 from labkit.record.find import is_of, whereabouts
 from labkit.record.process import Process
 from labkit.record.rundir import RunDir
@@ -98,10 +99,8 @@ def begin(
     here = whereabouts(root, folder)
     inside = os.path.relpath(source.path, root)
     key = hashlib.sha256(dumps([inside, source.sha256, kernel, [point.key for point in wanted]])).hexdigest()
-    for sweep in reversed(sweepdir.every(folder)):
-        found = None if sweep.is_over() else _manifest(sweep)
-        if found is not None and found.get("key") == key and is_of(found, here):
-            return Opened(sweep, source, wanted, settings, found, is_new=False)
+    if (known := _unfinished(folder, key, here)) is not None:
+        return Opened(known, source, wanted, settings, known.read_manifest(), is_new=False)
     manifest: dict[str, Any] = {
         "notebook": inside,
         "title": source.title,
@@ -123,14 +122,20 @@ def begin(
         ],
     }
     sweep = sweepdir.create(folder, manifest)
+    known = _unfinished(folder, key, here)
+    if known is not None and known != sweep:  # the same command was given twice at once: both mean the older one
+        shutil.rmtree(sweep.path)
+        return Opened(known, source, wanted, settings, known.read_manifest(), is_new=False)
     return Opened(sweep, source, wanted, settings, sweep.read_manifest(), is_new=True)
 
 
-def _manifest(sweep: SweepDir) -> dict[str, Any] | None:
-    try:
-        return sweep.read_manifest()
-    except LabkitError:
-        return None
+def _unfinished(folder: Path, key: str, here: dict[str, str]) -> SweepDir | None:
+    """Returns the oldest sweep of this notebook and these points that is not over."""
+    for sweep in sweepdir.every(folder):
+        found = None if sweep.is_over() else read_json(sweep.manifest)
+        if found is not None and found.get("key") == key and is_of(found, here):
+            return sweep
+    return None
 
 
 def reopen(name: str, runs: Path | None = None) -> Opened:
