@@ -22,7 +22,7 @@ from labkit.record.status import Status, exit_record, status
 from labkit.record.summary import summarise
 from labkit.workbench.job import Job
 
-SERVER_IDLE_S = "60"  # after which a sweep's server of warm kernels, whose threads are of no use to others, leaves
+SERVER_IDLE_S = "600"  # after which a sweep's server of warm kernels leaves; runs may take long
 FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM)  # signals that no notebook gets for what its cells did
 
 
