@@ -78,6 +78,8 @@ grace_option = click.option(
     type=click.FloatRange(min=0),
     help="Seconds from a stop to the kill; default: 30, or the lab's setting.",
 )
+on_option = click.option("--on", "cluster", type=click.Choice(["slurm"]), help="Submit it as a job of this cluster.")
+dry_run_option = click.option("--dry-run", is_flag=True, help="Print the batch script that --on would submit.")
 report_option = click.option("--report/--no-report", default=True, help="Write the run's report.html; default: yes.")
 
 
@@ -92,6 +94,8 @@ report_option = click.option("--report/--no-report", default=True, help="Write t
 @click.option("--preflight", is_flag=True, help="First a run with DEBUG=True; the full run only when that finishes.")
 @click.option("--strict", is_flag=True, help="Exit with status 1 unless every expectation held.")
 @click.option("--detach", is_flag=True, help="Leave it to itself, and return at once: see labkit watch, log -f, stop.")
+@on_option
+@dry_run_option
 @runs_option
 @json_option
 @click.pass_context
@@ -107,6 +111,8 @@ def run(
     preflight: bool,
     strict: bool,
     detach: bool,
+    cluster: str | None,
+    dry_run: bool,
     runs: Path | None,
     as_json: bool,
 ) -> None:
@@ -115,11 +121,14 @@ def run(
     \b
     labkit run notebooks/digits-cnn.ipynb -p EPOCHS=3 -p LEARNING_RATE=1e-3
     labkit run notebooks/digits-cnn.ipynb -f params.yaml --timeout 3600 --preflight
+    labkit run notebooks/digits-cnn.ipynb --on slurm --dry-run
 
     The last line printed is the run's directory. Ctrl-C stops at the next step; a second one at once.
     """
     from labkit.workbench.stops import Stops
 
+    if (dry_run and not cluster) or (cluster and (preflight or strict or detach)):
+        raise click.UsageError("--dry-run needs --on slurm, which goes without --preflight, --strict and --detach")
     with Stops() as stops:
         from labkit.record import lab, summary
         from labkit.workbench import job, params
@@ -132,6 +141,10 @@ def run(
         more: dict[str, Any] = {"kernel": kernel, "timeout_s": timeout_s, "grace_s": grace_s, "runs": runs}
         more["command"] = ["labkit", *sys.argv[1:]]
         resumed, newest, others = resuming.named(source, asked, lab.runs_folder(source.path.parent, runs))
+        if cluster:
+            if resumed is not None:
+                raise BadInput(f"{resumed.name} would go on, which --on {cluster} cannot: labkit resume does it here")
+            return _submit(source, others, more, dry_run, as_json)
         if preflight and resumed is None:
             trial = job.prepare(source, preflights.asked(source, others), labels=(preflights.LABEL,), **more)
             if status := _carry_out(trial, stops, report, as_json, is_last=False):
@@ -200,6 +213,23 @@ def _leave(prepared: Any, as_json: bool) -> None:
         return terminal.print_json(terminal.facts(prepared.directory))
     name = prepared.directory.name
     click.echo(f"labkit: {name} goes on by itself: labkit watch {name[-6:]}, labkit stop {name[-6:]}", err=True)
+    click.echo(prepared.directory.path)
+
+
+def _submit(source: Any, asked: Any, more: dict[str, Any], dry_run: bool, as_json: bool) -> None:
+    """Prepares a run, hands it to the cluster, and prints where it is; of a dry run the script, and nothing is left."""
+    from labkit.workbench import job, slurm, terminal
+
+    if more["grace_s"] is None:
+        more["grace_s"] = slurm.grace_s(slurm.settings(source.path))
+    if dry_run:
+        return click.echo(slurm.preview(source, asked, **more), nl=False)
+    prepared = job.prepare(source, asked, **more)
+    number = slurm.submit(prepared)
+    if as_json:
+        return terminal.print_json(terminal.facts(prepared.directory))
+    name = prepared.directory.name
+    click.echo(f"labkit: {name} is job {number}: labkit watch {name[-6:]}, labkit stop {name[-6:]}", err=True)
     click.echo(prepared.directory.path)
 
 

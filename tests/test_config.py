@@ -35,6 +35,15 @@ def test_the_users_file_wins_over_the_labs(tmp_path: Path, home: Path) -> None:
     assert (found["grace_s"].value, found["grace_s"].origin) == (7.5, str(home / "labkit.toml"))
 
 
+def test_a_table_of_settings_is_taken_name_by_name(tmp_path: Path, home: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text('[tool.labkit.slurm]\npartition = "gpu"\ntime = "1:00:00"\n')
+    (home / "labkit.toml").write_text('[slurm]\naccount = "mine"\ntime = "2:00:00"\nlines = ["#SBATCH --qos=long"]\n')
+    found = config.settings(tmp_path)
+    assert found["slurm.partition"].value == "gpu" and found["slurm.account"].value == "mine"
+    assert (found["slurm.time"].value, found["slurm.time"].origin) == ("2:00:00", str(home / "labkit.toml"))
+    assert found["slurm.lines"].value == ["#SBATCH --qos=long"] and found["slurm.gpus"].value == 0
+
+
 def test_the_folder_of_runs_is_the_option_the_variable_the_setting_the_default(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -59,6 +68,13 @@ def test_the_folder_of_runs_is_the_option_the_variable_the_setting_the_default(
         ('[tool.labkit]\nruns = "a\\u0000b"', "cannot be"),
         ("[tool]\nlabkit = 3", "is no table"),
         ("[tool.labkit\n", "is not TOML"),
+        ("[tool.labkit]\nslurm = 3", "slurm is no table; write [tool.labkit.slurm]"),
+        ("[tool.labkit.slurm]\npartitions = 'x'", "no setting 'slurm.partitions', did you mean slurm.partition?"),
+        ("[tool.labkit.slurm]\ntime = 30", "slurm.time = 30 cannot be: the time limit of a job"),
+        ("[tool.labkit.slurm]\nwarn_s = 5", "slurm.warn_s = 5 cannot be"),
+        ("[tool.labkit.slurm]\nmodules = 'cuda'", "slurm.modules = 'cuda' cannot be: a list"),
+        ("[tool.labkit.slurm]\nlines = [3]", "slurm.lines = [3] cannot be"),
+        ('[tool.labkit.slurm]\naccount = "a\\nrm -r x"', "cannot be: the account"),
     ],
 )
 def test_what_cannot_be_set_is_refused_with_the_file_and_what_is_known(tmp_path: Path, text: str, problem: str) -> None:

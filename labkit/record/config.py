@@ -1,6 +1,7 @@
 """What a lab and its user have set once: `[tool.labkit]` in pyproject.toml, and over it `~/.config/labkit.toml`.
 
-A command's option and `$LABKIT_RUNS` win over both.
+A command's option and `$LABKIT_RUNS` win over both. A setting of a table inside, `[tool.labkit.slurm]`, goes by
+`slurm.partition`.
 """
 
 from __future__ import annotations
@@ -18,8 +19,32 @@ KEYS: dict[str, tuple[type | tuple[type, ...], str]] = {
     "runs": (str, "the folder of runs, from the lab's folder"),
     "grace_s": ((int, float), "seconds from a stop to the kill"),
     "on_end": (str, "a shell command when a run has ended; it finds $LABKIT_RUN and $LABKIT_STATUS"),
+    "slurm.account": (str, "the account that jobs are charged to"),
+    "slurm.partition": (str, "the partition that jobs go to"),
+    "slurm.time": (str, "the time limit of a job, as sbatch takes it: '12:00:00'"),
+    "slurm.cpus": (int, "the number of CPU cores of a job; 0 for the cluster's own"),
+    "slurm.gpus": (int, "the number of GPUs of a job"),
+    "slurm.memory": (str, "the memory of a job, as sbatch takes it: '32G'"),
+    "slurm.modules": (list, "a list of the modules that a job loads"),
+    "slurm.lines": (list, "a list of further lines of the script: `#SBATCH --qos=long`, `source env.sh`"),
+    "slurm.warn_s": (int, "seconds before the time limit in which a job is told to stop, 60 or more"),
 }
-DEFAULTS: dict[str, Any] = {"runs": "runs", "grace_s": 30.0, "on_end": ""}
+DEFAULTS: dict[str, Any] = {
+    "runs": "runs",
+    "grace_s": 30.0,
+    "on_end": "",
+    "slurm.account": "",
+    "slurm.partition": "",
+    "slurm.time": "",
+    "slurm.cpus": 0,
+    "slurm.gpus": 0,
+    "slurm.memory": "",
+    "slurm.modules": [],
+    "slurm.lines": [],
+    "slurm.warn_s": 120,
+}
+TABLES = ("slurm",)
+LEAST = {"slurm.warn_s": 60}
 LIMIT_BYTES = 2**20
 
 
@@ -75,7 +100,20 @@ def _table(path: Path, name: str) -> dict[str, Any]:
         found = found.get(part, {}) if isinstance(found, dict) else {}
     if not isinstance(found, dict):
         raise ConfigProblem(f"{path}: {name} is no table; write [{name}]")
-    return found
+    return _flat(path, name, found)
+
+
+def _flat(path: Path, name: str, found: dict[str, Any]) -> dict[str, Any]:
+    """Returns the settings of a table and of the tables in it that labkit knows, `slurm.time` for the latter."""
+    flat: dict[str, Any] = {}
+    for key, value in found.items():
+        if key not in TABLES:
+            flat[key] = value
+        elif isinstance(value, dict):
+            flat |= {f"{key}.{inner}": setting for inner, setting in value.items()}
+        else:
+            raise ConfigProblem(f"{path}: {key} is no table; write [{'.'.join(filter(None, (name, key)))}]")
+    return flat
 
 
 def _check(path: Path, name: str, value: Any) -> None:
@@ -85,7 +123,14 @@ def _check(path: Path, name: str, value: Any) -> None:
         raise ConfigProblem(f"{path}: there is no setting {name!r:.60}{hint} Known are {', '.join(KEYS)}")
     wanted, meaning = KEYS[name]
     is_kind = isinstance(value, wanted) and not isinstance(value, bool)
-    is_odd = isinstance(value, int | float) and not 0 <= value < 1e9
+    is_odd = isinstance(value, int | float) and not LEAST.get(name, 0) <= value < 1e9
     is_odd = is_odd or (isinstance(value, str) and ("\0" in value or (name == "runs" and not value.strip())))
+    if name.partition(".")[0] in TABLES:
+        is_odd = is_odd or not all(_is_line(one) for one in (value if isinstance(value, list) else [str(value)]))
     if not is_kind or is_odd:
         raise ConfigProblem(f"{path}: {name} = {value!r:.60} cannot be: {meaning}")
+
+
+def _is_line(value: Any) -> bool:
+    """Tells whether a value can stand in a line of a script: anything else would say what nobody wrote."""
+    return isinstance(value, str) and value.isprintable()

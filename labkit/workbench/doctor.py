@@ -127,6 +127,8 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
         scratch = f"{counted(disk['scratch_runs'], 'run')} by hand, {disk['scratch_mib']} MiB"
         yield f"{'Scratch':<{width}}{scratch} (labkit prune --scratch)"
     for name, setting in found["settings"].items():
+        if "." in name and setting["origin"] == "default":
+            continue  # of a table that this lab has nothing in
         yield f"{'Setting':<{width}}{name} = {setting['value']!r} ({setting['origin']})"
     for finding in found["findings"]:
         yield f"{'✗' if finding['wrong'] else '·'} {finding['problem']}"

@@ -74,6 +74,7 @@ def prepare(
     runs: Path | None = None,
     command: list[str] | None = None,
     labels: tuple[str, ...] = (),
+    place: Path | None = None,
     **more: Any,
 ) -> Job:
     """Checks a request and makes the directory of its run.
@@ -87,6 +88,7 @@ def prepare(
         runs: The folder of runs; by default the lab's.
         command: The command line, for the record.
         labels: Labels of the run.
+        place: Where to make the directory of a run that is only to be looked at; by default the folder of runs.
         **more: Further keys of the manifest.
 
     Raises:
@@ -121,7 +123,7 @@ def prepare(
     }
     is_debug = manifest["parameters"].get("DEBUG") is True
     manifest |= {"labels": [*(["debug"] if is_debug else []), *labels], **more}
-    run = create(folder, source.name, manifest, _files(source, params_text(declared, values, given)))
+    run = create(place or folder, source.name, manifest, _files(source, params_text(declared, values, given)))
     return Job(str(run.path), str(path), values, kernel, source.language, timeout_s, grace_s)
 
 

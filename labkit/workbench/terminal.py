@@ -21,7 +21,7 @@ from labkit.record.rundir import RunDir, folder_name
 from labkit.record.status import status
 from labkit.record.summary import kept_verdicts
 from labkit.record.text import counted
-from labkit.workbench import reproductions, trackers
+from labkit.workbench import reproductions, slurm, trackers
 from labkit.workbench.wording import duration, number, told_id
 
 if TYPE_CHECKING:
@@ -43,9 +43,9 @@ COLOURS = {
     "interrupted": "yellow",
     "unknown": "magenta",
 }
-COLUMNS = ("notebook", "id", "status", "started", "took", "metrics", "verdicts", "given")
+COLUMNS = ("notebook", "id", "status", "job", "started", "took", "metrics", "verdicts", "given")
 GIVEN_COLUMNS = 48  # of the parameters that were given; `labkit show` has them all
-DROPPED_FIRST = ("given", "took", "started", "verdicts", "metrics")
+DROPPED_FIRST = ("given", "job", "took", "started", "verdicts", "metrics")
 
 
 def print_json(value: Any) -> None:
@@ -135,7 +135,7 @@ def _verdict_line(one: Verdict) -> str:
 
 def facts(run: RunDir) -> dict[str, Any]:
     """Returns everything that is known of a run, with paths."""
-    found = status(run)
+    found, job = slurm.Queue([run]).of(run, status(run))
     try:
         manifest = run.read_manifest()
         problem = ""
@@ -151,6 +151,7 @@ def facts(run: RunDir) -> dict[str, Any]:
         "path": str(run.path),
         "status": found.state,
         "reason": found.reason,
+        "job": job,
         "duration_s": found.duration_s,
         "attempts": asdict(attempts.of_run(run)),
         "summary": summary,
@@ -179,10 +180,12 @@ def rows(
     if notebook and folder_name(notebook) not in names:
         raise RunNotFound(f"no run of {notebook!r} in {folder}; there are runs of {', '.join(sorted(names)) or 'none'}")
     found: list[dict[str, Any]] = []
-    for run in reversed(every(folder)):
+    runs = every(folder)
+    queue = slurm.Queue(runs)
+    for run in reversed(runs):
         if (not scratch and run.is_scratch) or (notebook and run.path.parent.name != folder_name(notebook)):
             continue
-        row = _row(run)
+        row = _row(run, queue)
         if state is None or row["status"] == state:
             found.append(row)
             if len(found) == count:
@@ -190,8 +193,8 @@ def rows(
     return found[::-1]
 
 
-def _row(run: RunDir) -> dict[str, Any]:
-    found = status(run)
+def _row(run: RunDir, queue: slurm.Queue) -> dict[str, Any]:
+    found, job = queue.of(run, status(run))
     try:
         manifest = run.read_manifest()
     except FolderProblem:
@@ -203,6 +206,7 @@ def _row(run: RunDir) -> dict[str, Any]:
         "notebook": run.path.parent.name,
         "status": found.state,
         "reason": found.reason,
+        "job": job,
         "created": manifest.get("created", ""),
         "duration_s": found.duration_s,
         "given": manifest.get("given", {}),
@@ -254,9 +258,9 @@ def print_rows(found: list[dict[str, Any]], folder: Path) -> None:
     lines = [_titles(), *map(_cells, found)]
     widths = [max(len(line[place]) for line in lines) for place in range(len(COLUMNS))]
     room = shutil.get_terminal_size().columns if sys.stdout.isatty() else 10**6
-    shown = list(range(len(COLUMNS)))
+    shown = [place for place, name in enumerate(COLUMNS) if name != "job" or any(line[place] for line in lines[1:])]
     for name in DROPPED_FIRST:
-        if sum(widths[place] + 2 for place in shown) - 2 > room:
+        if COLUMNS.index(name) in shown and sum(widths[place] + 2 for place in shown) - 2 > room:
             shown.remove(COLUMNS.index(name))
     for row, line in enumerate(lines):
         texts = [line[place].ljust(widths[place]) for place in shown]
@@ -292,6 +296,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         row["notebook"],
         row["id"][-6:],
         row["status"] + labels,
+        _job(row["job"]),
         local_time(row["created"]),
         duration(row["duration_s"]),
         main_metrics(row["metrics"], 2),
@@ -299,6 +304,11 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         _given(row["given"]),
     )
     return tuple(printable(text) for text in texts)
+
+
+def _job(job: dict[str, str] | None) -> str:
+    """Returns the number of a run's job, and what the queue has it as."""
+    return f"{job['number']} {job['state']}".rstrip() if job else ""
 
 
 def printable(text: str) -> str:
@@ -348,6 +358,7 @@ def _described(found: dict[str, Any]) -> dict[str, str]:
     started = local_time(found.get("created"))
     return {
         "reason": found["reason"],
+        "job": _job(found["job"]),
         "problem": found["problem"],
         "run": found["run"],
         "notebook": str(found.get("notebook") or ""),

@@ -12,10 +12,12 @@ from labkit.record.files import read_json
 from labkit.record.process import Process
 from labkit.record.rundir import RunDir
 from labkit.record.status import Status, status
+from labkit.workbench import slurm
 from labkit.workbench.execute import Progress
 from labkit.workbench.terminal import live_line
 
 LOOK_S = 0.25
+ASK_S = 3.0  # between two questions to a cluster
 QUEUED_S = 60.0  # for a detached run to start
 AFTER_S = 15.0  # beyond the grace: for the record to be closed
 
@@ -25,8 +27,8 @@ def watch(run: RunDir, *, quiet: bool = False) -> Status:
     began = (read_json(run.process) or {}).get("started_s")
     progress = Progress(began=began if isinstance(began, float) else time.time())
     with live_line(run, progress, quiet=quiet):
-        while not (found := status(run)).is_over and found.state != "unknown":
-            time.sleep(LOOK_S)
+        while not (found := slurm.status_of(run)).is_over:
+            time.sleep(ASK_S if slurm.number_of(run) else LOOK_S)
     return found
 
 
@@ -37,6 +39,8 @@ def stop(run: RunDir, *, wait: bool = True) -> Status:
         BadInput: It is over, runs on another host, or is somebody else's.
         WorkFailed: It did not end within its grace.
     """
+    if slurm.stop(run):
+        return _ended(run) if wait else status(run)
     found = status(run)
     end = time.monotonic() + QUEUED_S
     while found.state == "queued" and time.monotonic() < end:  # its supervisor is being started
@@ -56,13 +60,16 @@ def stop(run: RunDir, *, wait: bool = True) -> Status:
         raise BadInput(f"{run.name} is another user's: process {owner.pid} may not be stopped") from None
     except ProcessLookupError:
         pass
-    if not wait:
-        return found
+    return _ended(run) if wait else found
+
+
+def _ended(run: RunDir) -> Status:
+    """Waits for the end of a run that was asked to stop."""
     end = time.monotonic() + _grace_s(run) + AFTER_S
-    while not (found := status(run)).is_over:
+    while not (found := slurm.status_of(run)).is_over:
         if time.monotonic() > end:
             raise WorkFailed(f"{run.name} was asked to stop and still runs; see {run.path}")
-        time.sleep(LOOK_S)
+        time.sleep(ASK_S if slurm.number_of(run) else LOOK_S)
     return found
 
 

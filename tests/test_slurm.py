@@ -1,0 +1,204 @@
+"""Runs as jobs of a cluster: submitted, warned and gone on with, stopped, listed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import slurm_stand_in
+from running import LABKIT, fixture, make_lab, wait_for
+from tiny import parameters, plain_environment, write
+
+from labkit.record.find import every
+from labkit.record.metrics import canonical
+from labkit.record.rundir import RunDir
+from labkit.record.status import Status, status
+from labkit.workbench import job, slurm
+
+OWN = """
+[tool.labkit.slurm]
+account = "physics"
+partition = "gpu"
+time = "2:00:00"
+gpus = 1
+memory = "8G"
+lines = ["#SBATCH --qos=long", "export READY=yes"]
+"""
+LOOP = """
+import time
+for step in run.progress(range(STEPS), 'step'):
+    run.log(step, loss=1.0 / (step + 1))
+    time.sleep(0.05)
+"""
+
+
+@dataclass
+class Cluster:
+    """A lab on a cluster that this machine pretends to be."""
+
+    lab: Path
+    folder: Path
+    environment: dict[str, str]
+
+    def labkit(self, *arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [*LABKIT, *arguments], cwd=self.lab, env=self.environment, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == status, done.stdout + done.stderr
+        return done
+
+    def submit(self, name: str, *options: str) -> RunDir:
+        return RunDir(Path(self.labkit("run", f"notebooks/{name}.ipynb", "--on", "slurm", *options).stdout.strip()))
+
+    def row(self, run: RunDir) -> dict:
+        return next(row for row in json.loads(self.labkit("list", "--json").stdout) if row["id"] == run.id)
+
+    def is_gone(self, number: str) -> bool:
+        return not (self.folder / f"{number}.state").exists()
+
+    def said(self, run: RunDir) -> str:
+        return (run.attempts / "1" / "slurm.log").read_text()
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    jobs = tmp_path / "jobs"
+    jobs.mkdir()
+    monkeypatch.setenv("SLURM_STAND_IN", str(jobs))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
+    slurm_stand_in.install(tmp_path / "bin")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    lab = make_lab(tmp_path / "a lab")
+    (lab / "pyproject.toml").write_text(OWN)
+    write(
+        lab / "notebooks" / "n.ipynb",
+        parameters("STEPS: int = 5  # to do"),
+        "import labkit\nrun = labkit.start()",
+        LOOP,
+    )
+    made = Cluster(lab, jobs, plain_environment(SLURM_STAND_IN=str(jobs)))
+    yield made
+    for path in jobs.glob("*.state"):
+        (jobs / f"{path.stem}.cancel").touch()
+    wait_for(lambda: not list(jobs.glob("*.state")), what="the end of all jobs")
+
+
+def test_a_dry_run_shows_the_script_and_leaves_nothing(cluster: Cluster) -> None:
+    text = cluster.labkit("run", "notebooks/n.ipynb", "--on", "slurm", "--dry-run").stdout
+    plain = ["account=physics", "partition=gpu", "time=2:00:00", "gpus=1", "mem=8G", "signal=B:USR1@120"]
+    for option in [*plain, "requeue", "qos=long"]:
+        assert f"\n#SBATCH --{option}\n" in text
+    assert text.index("#SBATCH --requeue") < text.index("\nset -u") and "\nexport READY=yes\n" in text
+    assert str(cluster.lab / "runs") in text
+    assert not every(cluster.lab / "runs") and not list(cluster.folder.glob("*.json"))
+    assert subprocess.run(["bash", "-n"], input=text, text=True).returncode == 0
+
+
+def test_what_does_not_go_together_is_refused(cluster: Cluster) -> None:
+    assert "--dry-run needs" in cluster.labkit("run", "notebooks/n.ipynb", "--dry-run", status=2).stderr
+    wrong = cluster.labkit("run", "notebooks/n.ipynb", "--on", "slurm", "-p", "STEP=3", status=2)
+    assert "STEPS" in wrong.stderr and not every(cluster.lab / "runs")
+
+
+def test_what_the_cluster_refuses_is_said_and_recorded(cluster: Cluster) -> None:
+    (cluster.lab / "pyproject.toml").write_text('[tool.labkit.slurm]\npartition = "nowhere"\n')
+    done = cluster.labkit("run", "notebooks/n.ipynb", "--on", "slurm", status=1)
+    assert "Invalid partition name" in done.stderr
+    (run,) = every(cluster.lab / "runs")
+    assert status(run).state == "failed" and "Invalid partition name" in status(run).reason
+
+
+def test_a_node_without_the_lab_says_so(cluster: Cluster) -> None:
+    (cluster.folder / "hold").touch()
+    run = cluster.submit("n")
+    (cluster.lab / "notebooks" / "n.ipynb").rename(cluster.lab / "away.ipynb")
+    (cluster.folder / "hold").unlink()
+    wait_for(lambda: cluster.is_gone("1"))
+    assert "labkit: the notebook " in cluster.said(run) and "is not there on" in cluster.said(run)
+    row = cluster.row(run)
+    assert row["status"] == "killed" and "job 1 is gone" in row["reason"]
+
+
+def test_jobs_that_wait_are_queued_and_asked_for_once(cluster: Cluster) -> None:
+    (cluster.folder / "hold").touch()
+    runs = [cluster.submit("n") for _ in range(2)]
+    (cluster.folder / "asked").unlink(missing_ok=True)
+    rows = json.loads(cluster.labkit("list", "--json").stdout)
+    assert [row["status"] for row in rows] == ["queued", "queued"]
+    assert [row["job"] for row in rows] == [{"number": number, "state": "PENDING"} for number in "12"]
+    assert (cluster.folder / "asked").read_text().count("\n") == 1
+    assert "1 PENDING" in cluster.labkit("list").stdout
+    assert "job 1 is PENDING" in cluster.labkit("show", runs[0].id).stdout
+    assert "cancelled before it began" in cluster.labkit("stop", runs[0].id).stdout
+    wait_for(lambda: cluster.is_gone("1"))
+    assert cluster.row(runs[0])["status"] == "interrupted"
+
+
+def test_a_list_without_jobs_asks_nobody_and_has_no_column_for_them(cluster: Cluster) -> None:
+    job.prepare(cluster.lab / "notebooks" / "n.ipynb", {})
+    assert "  job  " not in cluster.labkit("list").stdout
+    assert not (cluster.folder / "asked").exists()
+
+
+@pytest.mark.parametrize(
+    ("found", "state", "wanted"),
+    [
+        ("unknown", None, "unknown"),
+        ("unknown", "RUNNING", "running"),
+        ("queued", "RUNNING", "running"),
+        ("unknown", "PENDING", "queued"),
+        ("killed", "PENDING", "queued"),
+        ("running", "COMPLETING", "running"),
+        ("finished", "COMPLETING", "finished"),
+        ("failed", "PENDING", "failed"),
+    ],
+)
+def test_the_queue_adds_what_the_files_cannot_say(tmp_path: Path, found: str, state: str | None, wanted: str) -> None:
+    assert slurm.merged(RunDir(tmp_path), Status(found), "7", state).state == wanted
+
+
+def test_where_there_is_no_slurm_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert slurm.queue(["7"]) is None and slurm.queue([]) == {}
+
+
+@pytest.mark.slow
+def test_a_running_job_is_stopped_at_its_next_step(cluster: Cluster) -> None:
+    run = cluster.submit("n", "-p", "STEPS=10000")
+    wait_for(lambda: run.metrics.exists() and run.metrics.read_bytes().count(b"\n") > 3)
+    assert cluster.row(run)["status"] == "running"
+    assert "interrupted" in cluster.labkit("stop", run.id).stdout
+    wait_for(lambda: cluster.is_gone("1"))
+    assert (run.attempt.name, json.loads(run.exit.read_bytes())["stop"]) == ("1", "SIGTERM")
+
+
+@pytest.mark.slow
+def test_a_job_that_is_warned_goes_on_and_ends_as_one_never_stopped(cluster: Cluster) -> None:
+    fixture(cluster.lab, "learns")
+    whole = cluster.submit("learns")
+    wait_for(lambda: cluster.is_gone("1"), 120)
+    assert status(whole).state == "finished", cluster.said(whole)
+    assert whole.report.exists()
+    run = cluster.submit("learns", "-p", "PAUSE_S=0.1", "-p", "EVERY_S=1000")
+    wait_for(lambda: run.metrics.exists() and run.metrics.read_bytes().count(b"\n") > 8)
+    (cluster.folder / "2.late").touch()
+    wait_for(lambda: cluster.is_gone("2"), 120)
+    first = json.loads((run.attempts / "1" / "exit.json").read_bytes())
+    assert (first["status"], first["stop"]) == ("interrupted", "SIGUSR1")
+    assert run.attempt.name == "2" and cluster.row(run)["status"] == "finished", cluster.said(run)
+    assert slurm.number_of(run) == "2"
+    assert canonical(run.metrics) == canonical(whole.metrics)
+
+
+@pytest.mark.slow
+def test_a_job_that_saved_nothing_is_not_started_for_ever(cluster: Cluster) -> None:
+    run = cluster.submit("n", "-p", "STEPS=10000")
+    wait_for(lambda: run.metrics.exists() and run.metrics.read_bytes().count(b"\n") > 3)
+    (cluster.folder / "1.late").touch()
+    wait_for(lambda: cluster.is_gone("1"))
+    assert cluster.row(run)["status"] == "interrupted" and run.attempt.name == "1"
