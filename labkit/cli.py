@@ -197,9 +197,12 @@ def resume(
 
     with Stops() as stops:
         from labkit.workbench import resume as resuming
+        from labkit.workbench import slurm
 
+        directory = _find(name, runs)
+        slurm.refuse_waiting(directory)
         prepared = resuming.prepare(
-            _find(name, runs), force=force, timeout_s=timeout_s, grace_s=grace_s, command=["labkit", *sys.argv[1:]]
+            directory, force=force, timeout_s=timeout_s, grace_s=grace_s, command=["labkit", *sys.argv[1:]]
         )
         ctx.exit(_carry_out(prepared, stops, report, as_json))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import slurm_stand_in
 from running import LABKIT, fixture, make_lab, wait_for
 from tiny import parameters, plain_environment, write
 
+from labkit.record import checkpoints
 from labkit.record.find import every
 from labkit.record.metrics import canonical
 from labkit.record.rundir import RunDir
@@ -134,6 +136,8 @@ def test_jobs_that_wait_are_queued_and_asked_for_once(cluster: Cluster) -> None:
     assert (cluster.folder / "asked").read_text().count("\n") == 1
     assert "1 PENDING" in cluster.labkit("list").stdout
     assert "job 1 is PENDING" in cluster.labkit("show", runs[0].id).stdout
+    refused = cluster.labkit("resume", runs[0].id, status=2)
+    assert "job 1 is PENDING" in refused.stderr and runs[0].attempt.name == "1"
     assert "cancelled before it began" in cluster.labkit("stop", runs[0].id).stdout
     wait_for(lambda: cluster.is_gone("1"))
     assert cluster.row(runs[0])["status"] == "interrupted"
@@ -162,9 +166,15 @@ def test_the_queue_adds_what_the_files_cannot_say(tmp_path: Path, found: str, st
     assert slurm.merged(RunDir(tmp_path), Status(found), "7", state).state == wanted
 
 
-def test_where_there_is_no_slurm_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_there_is_no_slurm_the_files_alone_are_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert slurm.queue(["7"]) is None and slurm.queue([]) == {}
+
+
+def test_a_queue_that_does_not_answer_holds_nobody_up(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slurm, "QUEUE_S", 0.2)
+    (cluster.folder.parent / "bin" / "squeue").write_text("#!/bin/sh\nexec sleep 5\n")
+    assert slurm.queue(["7"]) is None
 
 
 @pytest.mark.slow
@@ -193,6 +203,19 @@ def test_a_job_that_is_warned_goes_on_and_ends_as_one_never_stopped(cluster: Clu
     assert run.attempt.name == "2" and cluster.row(run)["status"] == "finished", cluster.said(run)
     assert slurm.number_of(run) == "2"
     assert canonical(run.metrics) == canonical(whole.metrics)
+
+
+@pytest.mark.slow
+def test_a_job_whose_node_dies_is_started_again_and_goes_on_with_its_run(cluster: Cluster) -> None:
+    fixture(cluster.lab, "learns")
+    run = cluster.submit("learns", "-p", "PAUSE_S=0.1", "-p", "EVERY_S=0.2")
+    wait_for(lambda: len(checkpoints.every(run)) > 1)
+    (cluster.folder / "1.requeue").touch()
+    slurm_stand_in.end(slurm_stand_in.below(int((cluster.folder / "1.pid").read_text())), signal.SIGKILL)
+    wait_for(lambda: cluster.is_gone("1"), 120)
+    assert not (run.attempts / "1" / "exit.json").exists()
+    assert run.attempt.name == "2" and cluster.row(run)["status"] == "finished", cluster.said(run)
+    assert json.loads(run.restored.read_bytes())["checkpoint"]
 
 
 @pytest.mark.slow

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from labkit.workbench.notebook import Notebook
     from labkit.workbench.params import Asked
 
-PATIENCE_S = 15.0  # for an answer of the cluster
+PATIENCE_S = 30.0  # for the cluster to take a job, or to cancel one
+QUEUE_S = 5.0  # for its queue to answer: a list does without
 WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD")
 WARNING = "SIGUSR1"  # what the time limit announces itself by
 ENDED = ("finished", "failed", "timeout")  # what no job goes on from by itself
@@ -125,7 +126,7 @@ def queue(numbers: Iterable[str]) -> dict[str, str] | None:
     if not wanted:
         return {}
     try:
-        said = _ask("squeue", "--noheader", "--format=%i|%T", f"--jobs={','.join(wanted)}")
+        said = _ask("squeue", "--noheader", "--format=%i|%T", f"--jobs={','.join(wanted)}", within_s=QUEUE_S)
     except (BadInput, WorkFailed) as error:
         return {} if "Invalid job id" in str(error) else None  # the one that was asked for has been forgotten
     return dict(line.strip().split("|", 1) for line in said.splitlines() if "|" in line)
@@ -211,11 +212,24 @@ def stop(run: RunDir) -> bool:
     return True
 
 
-def _ask(*command: str) -> str:
+def refuse_waiting(run: RunDir) -> None:
+    """Refuses to go on with a run that its job goes on with.
+
+    Raises:
+        BadInput: The cluster has a job of it that waits or runs.
+    """
+    if not number_of(run):
+        return
+    found = status_of(run)
+    if not found.is_over:
+        raise BadInput(f"{run.name} is {found.state} ({found.reason}); cancel its job first with `labkit stop`")
+
+
+def _ask(*command: str, within_s: float = PATIENCE_S) -> str:
     """Returns what a command of the cluster prints."""
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=PATIENCE_S, stdin=subprocess.DEVNULL
+            command, capture_output=True, text=True, errors="replace", timeout=within_s, stdin=subprocess.DEVNULL
         )  # fmt: skip
     except FileNotFoundError:
         raise BadInput(f"there is no {command[0]} here; --on slurm works where Slurm's commands are") from None
