@@ -12,8 +12,10 @@ import pytest
 from tiny import plain_environment
 
 from labkit.errors import BadInput
+from labkit.record import gpus
+from labkit.record.gpus import Gpu, visible
 from labkit.workbench import slots
-from labkit.workbench.slots import THREADS, VISIBLE, Gpu, claim, of_cores, read_wanted, take, visible
+from labkit.workbench.slots import THREADS, VISIBLE, claim, of_cores, read_wanted, take
 
 GPUS = [Gpu(0, "GPU-aaaa-1"), Gpu(1, "GPU-aabb-2", (4711,)), Gpu(2, "GPU-cccc-3")]
 
@@ -117,7 +119,7 @@ def test_gpu_slots_name_their_gpu_and_give_it_back(monkeypatch: pytest.MonkeyPat
 
 
 def test_without_a_driver_there_is_no_gpu_and_none_can_be_asked_for(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(slots, "NVML", "libthere-is-none.so.1")
+    monkeypatch.setattr(gpus, "LIBRARY", "libthere-is-none.so.1")
     assert slots.every() == []
     with pytest.raises(BadInput, match="1 GPU wanted, 0 free: there are 0"):
         slots.slots(gpus="free")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import sys
@@ -13,8 +14,9 @@ from typing import Any
 
 from labkit.errors import FolderProblem
 from labkit.launch import warm
+from labkit.record import gpus
 from labkit.record.files import read_json, write_json
-from labkit.record.gpus import Gpu, visible
+from labkit.record.gpus import Gpu
 from labkit.workbench.job import kernel_specs
 
 PREFIX = "labkit"
@@ -58,9 +60,9 @@ class Kernel:
 def wanted() -> list[Kernel]:
     """Returns a kernel for each GPU that is visible, and one for the CPU."""
     found = [Kernel(CPU, "labkit (CPU)")]
-    for gpu in visible():
-        model = re.sub(r"[^a-z0-9]+", "-", gpu.name.lower().removeprefix("nvidia ")).strip("-")
-        found.append(Kernel(f"labkit-gpu{gpu.index}-{model}", f"labkit (GPU {gpu.index}: {gpu.name})", gpu))
+    for gpu in gpus.visible(gpus.every(), os.environ.get("CUDA_VISIBLE_DEVICES")):
+        model = re.sub(r"[^a-z0-9]+", "-", gpu.model.lower().removeprefix("nvidia ")).strip("-")
+        found.append(Kernel(f"labkit-gpu{gpu.index}-{model}", f"labkit (GPU {gpu.index}: {gpu.model})", gpu))
     return found
 
 

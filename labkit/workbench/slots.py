@@ -6,18 +6,17 @@ which no other user of this machine can have at the same time, and which is gone
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
 
 from labkit.errors import BadInput
 from labkit.record import machine
+from labkit.record.gpus import Gpu, every, visible
 
 THREADS = (
     "OMP_NUM_THREADS",
@@ -28,23 +27,6 @@ THREADS = (
 )
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 WAIT_S = 5.0  # between two looks at GPUs that are in use
-NVML = "libnvidia-ml.so.1"
-MOST_PROCESSES = 1024
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """A GPU of this machine.
-
-    Attributes:
-        index: Its number, as nvidia-smi shows it.
-        uuid: Its name, which stays the same.
-        users: The processes that compute on it.
-    """
-
-    index: int
-    uuid: str
-    users: tuple[int, ...] = ()
 
 
 @dataclass
@@ -178,67 +160,3 @@ def claim(uuid: str, claims: ExitStack) -> bool:
         return False
     claims.callback(holder.close)
     return True
-
-
-def visible(there: Sequence[Gpu], named: str | None) -> list[Gpu]:
-    """Returns the GPUs that CUDA_VISIBLE_DEVICES leaves visible, in its order: by number or UUID."""
-    if named is None:
-        return list(there)
-    found: list[Gpu] = []
-    for part in filter(None, map(str.strip, named.split(","))):
-        match = [gpu for gpu in there if part == str(gpu.index) or (part[:4] == "GPU-" and gpu.uuid.startswith(part))]
-        if len(match) != 1 or match[0] in found:
-            break  # as CUDA does: what comes behind a wrong one is not there either
-        found += match
-    return found
-
-
-class _Process(ctypes.Structure):
-    """nvmlProcessInfo_t."""
-
-    _fields_ = (
-        ("pid", ctypes.c_uint),
-        ("memory", ctypes.c_ulonglong),
-        ("instance", ctypes.c_uint),
-        ("compute_instance", ctypes.c_uint),
-    )
-
-
-def every() -> list[Gpu]:
-    """Returns the GPUs of this machine with who computes on them; none where NVML is not there.
-
-    Source: NVML API reference, NVIDIA.
-    """
-    try:
-        library: Any = ctypes.CDLL(NVML)
-        if library.nvmlInit_v2():
-            return []
-    except (OSError, AttributeError):
-        return []
-    try:
-        count = ctypes.c_uint()
-        library.nvmlDeviceGetCount_v2(ctypes.byref(count))
-        return [gpu for index in range(count.value) if (gpu := _gpu(library, index)) is not None]
-    finally:
-        library.nvmlShutdown()
-
-
-def _gpu(library: Any, index: int) -> Gpu | None:
-    handle, name = ctypes.c_void_p(), ctypes.create_string_buffer(96)
-    if library.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(handle)):
-        return None
-    if library.nvmlDeviceGetUUID(handle, name, len(name)):
-        return None
-    return Gpu(
-        index, name.value.decode(), _users(getattr(library, "nvmlDeviceGetComputeRunningProcesses_v3", None), handle)
-    )
-
-
-def _users(ask: Callable[..., int] | None, handle: ctypes.c_void_p) -> tuple[int, ...]:
-    """Returns the processes that compute on a GPU; none where the driver does not say."""
-    if ask is None:
-        return ()
-    count, found = ctypes.c_uint(MOST_PROCESSES), (_Process * MOST_PROCESSES)()
-    if ask(handle, ctypes.byref(count), found):
-        return ()
-    return tuple(found[place].pid for place in range(min(count.value, MOST_PROCESSES)))
