@@ -482,7 +482,7 @@ env_option = click.option(
     type=click.Choice(["current", "rebuild"]),
     default="current",
     show_default=True,
-    help="Where to execute: here as it is, or in an environment built from the recorded lock.",
+    help="Where to execute: here as it is, or in an environment built from the recorded packages.",
 )
 data_option = click.option(
     "--data", type=click.Path(path_type=Path, exists=True, file_okay=False), help="A folder to look for data files in."

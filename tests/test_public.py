@@ -130,13 +130,13 @@ def test_words_of_the_field_are_no_logins(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
-        ("/work/lab", "[lab]"), ("/work/lab/x", "[lab]/x"), ("/work/lab2", "/work/lab2"), ("/work/labour/x", "/work/labour/x"),
+        ("/srv/lab", "[lab]"), ("/srv/lab/x", "[lab]/x"), ("/srv/lab2", "/srv/lab2"), ("/srv/labour/x", "/srv/labour/x"),
         ("ada", "[user]"), ("adagrad", "adagrad"), ("lambada", "lambada"), ("ada@gpu7", "[user]@[host]"), ("gpu70", "gpu70"),
         ("/home/bob/x", "~/x"), ("C:/Users/bob", "C:~"), ("/Users/bob", "~"), ("(/home/bob)", "(~)"), ("'/home/bob'", "'~'"),
     ],
 )  # fmt: skip
 def test_what_is_known_is_replaced_and_what_only_begins_like_it_is_not(text: str, shown: str) -> None:
-    assert Hiding({"/work/lab": "[lab]", "ada": "[user]", "gpu7": "[host]"}).text(text) == shown
+    assert Hiding({"/srv/lab": "[lab]", "ada": "[user]", "gpu7": "[host]"}).text(text) == shown
 
 
 def test_names_of_tags_styles_and_scripts_stay(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ class Wanted:
 
     Attributes:
         as_now: Run the lab's notebook as it is now, with what is set now, in the place of the record's copy.
-        rebuild: In an environment built from the recorded lock; else in this one.
+        rebuild: In an environment built from the recorded packages; else in this one.
         data: A folder in which data files are looked for.
         tolerance: How far final values may lie apart; None for equal bits, or the noise band where hardware differs.
         runs: The folder of runs of this lab.
