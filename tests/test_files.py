@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from records import quick
 
-from labkit.record.files import DEPTH, dumps, iso, open_record, read_json, read_regular, write_atomic, write_json
+from labkit.record.files import (
+    DEPTH,
+    dumps,
+    iso,
+    open_record,
+    read_json,
+    read_regular,
+    remove_unfinished,
+    write_atomic,
+    write_json,
+)
 
 names = st.text(max_size=12)
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | names
@@ -73,6 +84,19 @@ def test_a_write_that_cannot_be_renamed_leaves_no_trace(tmp_path: Path):
     with pytest.raises(OSError):
         write_atomic(tmp_path / "folder", "x")
     assert os.listdir(tmp_path) == ["folder"]
+
+
+def test_what_a_killed_writer_left_half_written_is_removed_and_nothing_else(tmp_path: Path):
+    writer = os.fork()
+    if not writer:
+        os.fsync = lambda fd: os.kill(os.getpid(), signal.SIGKILL)
+        write_atomic(tmp_path / "kernel.json", "x")
+    os.waitpid(writer, 0)
+    for name in ("kernel.json", ".hidden", ".notes.txt"):
+        (tmp_path / name).write_text("mine")
+    assert len(os.listdir(tmp_path)) == 4
+    remove_unfinished(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == [".hidden", ".notes.txt", "kernel.json"]
 
 
 @quick

@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import secrets
 import stat
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,6 +20,7 @@ from typing import Any, BinaryIO
 import orjson
 
 DEPTH = 100
+_UNFINISHED = re.compile(r"\..+\.[0-9a-f]{8}", re.DOTALL)
 _ZEROS = bytes(ord("0") if chr(byte).isdecimal() else ord(" ") for byte in range(256))  # makes zeros of all digits
 
 
@@ -50,6 +53,14 @@ def write_atomic(path: Path, data: bytes | str, *, durable: bool = True) -> None
         raise
     if durable:
         sync_folder(path.parent)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Removes what a writer that was killed inside `write_atomic` left in `folder`; nobody may be writing there."""
+    for path in folder.glob(".?*.*"):
+        if _UNFINISHED.fullmatch(path.name):
+            with suppress(OSError):
+                path.unlink()
 
 
 def sync_folder(folder: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from labkit.errors import BadInput, WorkFailed
 from labkit.launch import channel, processes
 from labkit.record import checkpoints
-from labkit.record.files import plain_json, read_json, write_json
+from labkit.record.files import plain_json, read_json, remove_unfinished, write_json
 from labkit.record.machine import SET_BY_LABKIT
 from labkit.record.process import descendants
 from labkit.record.provenance import record_source
@@ -90,6 +90,8 @@ def execute(job: Job, progress: Progress | None = None) -> Status:
             _write_exit_for_supervisor(run, outcome, before)
     if not run.path.exists():
         raise WorkFailed(f"the run's directory {run.path} is gone: something deleted it while it ran, maybe a cell")
+    for folder in (run.attempt, run.path):
+        remove_unfinished(folder)
     if status(run).state == "finished":
         checkpoints.begin_anew(run)
     summarise(run)
