@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from labkit.record.process import DETACHED
+
 KERNEL = "labkit.launch.kernel"  # the module that is run as a kernel of labkit's own
 RECORD_RETRY_S = 30.0  # how long to try when the disk refuses the record of an end
 RUN = "LABKIT_RUN"  # in a kernel's environment: the run that `labkit.start()` joins
@@ -39,9 +41,14 @@ def launch_detached(argv: list[str], output: Path) -> int:
         argv: The runner's command; it finds the channel through the environment (`join`).
         output: The file that takes what the runner prints.
     """
+    return start_detached("labkit.launch.supervise", argv, output)
+
+
+def start_detached(module: str, arguments: list[str], output: Path) -> int:
+    """Starts a module of labkit as a process that outlives this one, and its kernel; returns its process id."""
     with output.open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "labkit.launch.supervise", "--detached", *argv],
+            [sys.executable, "-P", "-m", module, DETACHED, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

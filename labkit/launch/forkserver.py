@@ -32,7 +32,7 @@ from typing import Any
 from labkit.launch import processes
 from labkit.launch.supervise import Start, Supervisor
 from labkit.launch.warm import LAUNCHERS
-from labkit.record.process import Process
+from labkit.record.process import Process, is_detached
 
 INLINE = "module://matplotlib_inline.backend_inline"  # what a kernel sets before matplotlib is imported
 PRELOADED = """
@@ -190,10 +190,10 @@ class Server:
 
     def _end_orphans(self) -> None:
         """Ends what a supervisor that was killed has left: it came to this process, as every orphan below it does."""
-        orphans = _children() - self._supervisors
-        for pid in orphans:
-            with suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
+        for pid in _children() - self._supervisors:
+            if not is_detached(pid):
+                with suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
 
 
 def fork_kernel(start: Start) -> int:

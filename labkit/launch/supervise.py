@@ -39,7 +39,7 @@ from labkit.launch.channel import CHANNEL, KERNEL, RECORD_RETRY_S
 from labkit.launch.processes import STOP_SIGNALS, adopt_orphans, end_descendants, spawn
 from labkit.launch.verdict import End, verdict
 from labkit.record.files import iso, write_json
-from labkit.record.process import Process
+from labkit.record.process import DETACHED, Process
 from labkit.record.status import HEARTBEAT_S, exit_record
 
 ORPHAN_GRACE_S = 1.5  # for the kernel to act on SIGTERM once its runner is gone
@@ -344,7 +344,7 @@ def _touch(path: Path) -> None:
 def main(arguments: list[str]) -> None:
     """Runs one supervisor: `supervise FD`, or `supervise --detached RUNNER…`."""
     adopt_orphans()
-    if arguments[0] != "--detached":
+    if arguments[0] != DETACHED:
         Supervisor(socket.socket(fileno=int(arguments[0])), Process.of(os.getppid())).serve()
         return
     ours, theirs = socket.socketpair()

@@ -9,6 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+DETACHED = "--detached"  # the first argument of a module that labkit starts to outlive whoever asked for it
+
 
 @dataclass(frozen=True)
 class Process:
@@ -94,11 +96,20 @@ def _start_without_proc(pid: int) -> int | None:
 
 def name_of(pid: int) -> str:
     """Returns the command of a process, shortened; empty where it cannot be read."""
+    return b" ".join(_words(pid)).decode(errors="replace").strip()[:200]
+
+
+def is_detached(pid: int) -> bool:
+    """Tells whether labkit started a process to outlive whoever asked for it; it looks after all that is below it."""
+    words = _words(pid)
+    return words[1:3] == [b"-P", b"-m"] and words[4:5] == [DETACHED.encode()] and words[3].startswith(b"labkit.")
+
+
+def _words(pid: int) -> list[bytes]:
     try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
-        return ""
-    return b" ".join(words).decode(errors="replace").strip()[:200]
+        return []
 
 
 def children() -> dict[int, list[int]]:
@@ -115,12 +126,12 @@ def children() -> dict[int, list[int]]:
 
 
 def descendants(pid: int) -> list[int]:
-    """Returns every live process below `pid`, nearest first."""
+    """Returns every live process below `pid`, nearest first; not what was started to outlive it."""
     tree = children()
     found: list[int] = []
     front = [pid]
     while front:
-        front = [child for parent in front for child in tree.get(parent, ())]
+        front = [child for parent in front for child in tree.get(parent, ()) if not is_detached(child)]
         found += front
     return found
 
