@@ -40,6 +40,7 @@ _HOME = {
     "seed": "labkit.kernel.determinism",
     "start": "labkit.kernel.run",
     "submit": "labkit.kernel.submit",
+    "sweep": "labkit.kernel.sweep",
     "torchrun": "labkit.kernel.torchrun",
     "train_one_epoch": "labkit.kernel.training",
     "training_settings": "labkit.kernel.tables",

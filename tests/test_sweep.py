@@ -117,6 +117,7 @@ def test_a_second_ctrl_c_ends_everything_at_once(swept_lab: Path):
         sweep = sweeps.newest(swept_lab)
         run = wait_for(lambda: sweeps.running(sweep), what="a run")[0]
         below = descendants(process.pid)
+        wait_for(lambda: run.log.exists() and "deaf" in run.log.read_text(), what="a cell that heeds nothing")
         process.send_signal(signal.SIGINT)
         time.sleep(0.5)
         process.send_signal(signal.SIGINT)

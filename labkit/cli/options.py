@@ -36,6 +36,28 @@ dry_run_option = click.option("--dry-run", is_flag=True, help="Print the batch s
 report_option = click.option("--report/--no-report", default=True, help="Write the run's report.html; default: yes.")
 
 
+def find_run_or_sweep(name: str, runs: Path | None) -> Any:
+    """Returns the directory of the run or the sweep that goes by a name: of a sweep `sweeps/` and its id or `last`.
+
+    Raises:
+        BadInput: There is none, or several.
+    """
+    from labkit.errors import RunNotFound
+    from labkit.record import lab, sweepdir
+
+    folder = lab.runs_folder(Path.cwd(), runs)
+    is_path = (Path(name) / "sweep.json").is_file()
+    try:
+        if is_path or name.startswith("sweeps/"):
+            return sweepdir.find(name, folder)
+        return find_run(name, runs)
+    except RunNotFound as error:
+        try:
+            return sweepdir.find(name, folder)
+        except RunNotFound:
+            raise error from None
+
+
 def find_run(name: str, runs: Path | None) -> Any:
     """Returns the directory of the run that goes by a name.
 

@@ -13,6 +13,7 @@ from labkit.cli.options import (
     dry_run_option,
     files_option,
     find_run,
+    find_run_or_sweep,
     grace_option,
     json_option,
     on_option,
@@ -152,40 +153,49 @@ def resume(
 
 
 @click.command()
-@click.argument("name", metavar="RUN", default="last")
+@click.argument("name", metavar="RUN|SWEEP", default="last")
 @runs_option
 @click.pass_context
 def watch(ctx: click.Context, name: str, runs: Path | None) -> None:
-    """Follow RUN, which goes on elsewhere, to its end.
+    """Follow RUN or SWEEP, which goes on elsewhere, to its end.
 
     Ctrl-C leaves it alone.
 
     \b
     labkit watch last
+    labkit watch sweeps/last
     """
-    from labkit.workbench import terminal, underway
+    from labkit.record.sweepdir import SweepDir
+    from labkit.workbench import apart, terminal, underway
 
-    directory = find_run(name, runs)
+    directory = find_run_or_sweep(name, runs)
+    if isinstance(directory, SweepDir):
+        ctx.exit(apart.tell(directory, apart.watch(directory)))
     ended = underway.watch(directory)
     terminal.print_end(directory, ended)
     ctx.exit(exit_status(ended.state, (ended.exit or {}).get("stop")))
 
 
 @click.command()
-@click.argument("name", metavar="RUN", default="last")
+@click.argument("name", metavar="RUN|SWEEP", default="last")
 @click.option("--wait/--no-wait", default=True, help="Wait until it is over; default: yes.")
 @runs_option
 def stop(name: str, wait: bool, runs: Path | None) -> None:
-    """Stop RUN, which goes on elsewhere, at its next step.
+    """Stop RUN or SWEEP, which goes on elsewhere, at its next step.
 
-    As Ctrl-C does where it was started; `labkit resume` goes on with it.
+    As Ctrl-C does where it was started; `labkit resume RUN`, or `labkit sweep --continue SWEEP`, goes on with it.
 
     \b
     labkit stop last
+    labkit stop sweeps/last
     """
-    from labkit.workbench import terminal, underway
+    from labkit.record.sweepdir import SweepDir
+    from labkit.workbench import apart, terminal, underway
 
-    directory = find_run(name, runs)
+    directory = find_run_or_sweep(name, runs)
+    if isinstance(directory, SweepDir):
+        head = apart.stop(directory, wait=wait)["head"]
+        return click.echo(f"{directory.name} was stopped: {head}" if wait else f"{directory.name} was asked to stop")
     ended = underway.stop(directory, wait=wait)
     click.echo(terminal.printable(f"{directory.name}: {ended}" if wait else f"{directory.name} was asked to stop"))
 

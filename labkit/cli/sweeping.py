@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -30,6 +31,7 @@ from labkit.cli.options import grace_option, json_option, runs_option, timeout_o
 @click.option("--jobs", type=click.IntRange(min=1, max=1024), help="How many runs at once.")
 @click.option("--gpus", metavar="free|N|0,2|none", help="GPUs, one a run; default: all free ones, where there are any.")
 @click.option("--wait", is_flag=True, help="Wait for GPUs that are in use.")
+@click.option("--detach", is_flag=True, help="Leave it to itself, and return at once: see labkit watch, stop.")
 @click.option("--minimize", metavar="METRIC", help="The lowest is best.")
 @click.option("--maximize", metavar="METRIC", help="The highest is best.")
 @click.option("--kernel", help="The Jupyter kernel; default: the one that the notebook names.")
@@ -50,6 +52,7 @@ def sweep(
     jobs: int | None,
     gpus: str | None,
     wait: bool,
+    detach: bool,
     minimize: str | None,
     maximize: str | None,
     kernel: str | None,
@@ -75,6 +78,8 @@ def sweep(
         raise click.UsageError("name a NOTEBOOK, or a sweep with --continue")
     if name is not None and (parameters or files or zipped or minimize or maximize or kernel or timeout_s or grace_s):
         raise click.UsageError("--continue goes on with the points and settings that the sweep has")
+    if detach and (retry_failed or as_json):
+        raise click.UsageError("--detach goes without --retry-failed and --json")
     if retry_failed and name is None:
         raise click.UsageError("--retry-failed says what --continue does")
     if minimize and maximize:
@@ -88,12 +93,30 @@ def sweep(
         wanted = points.points(source, parameters, files, zipped=zipped) if source else []
         lowest = True if minimize else False if maximize else None
         settings = sweeping.Settings(kernel, timeout_s, grace_s, minimize or maximize, lowest, report)
+        if detach:
+            opened = _opened(source, wanted, settings, runs, name, command)
+            return _leave(opened, {"jobs": jobs, "gpus": gpus, "wait": wait})
         with slots.slots(jobs, gpus, wait=wait) as room:
-            if source is None:
-                opened = sweeping.reopen(str(name), runs)
-            else:
-                opened = sweeping.begin(source, wanted, settings, runs, command)
+            opened = _opened(source, wanted, settings, runs, name, command)
             found, stopping = sweeping.work(
                 opened, room, stops, quiet=as_json, retry_failed=retry_failed, command=command
             )
         ctx.exit(sweeping.tell(opened, found, stopping, as_json=as_json))
+
+
+def _opened(source: Any, wanted: Any, settings: Any, runs: Path | None, name: str | None, command: list[str]) -> Any:
+    """Returns the sweep to work on: the one of that name, else that of these points, a new one where there is none."""
+    from labkit.workbench import sweeping
+
+    if source is None:
+        return sweeping.reopen(str(name), runs)
+    return sweeping.begin(source, wanted, settings, runs, command)
+
+
+def _leave(opened: Any, room: dict[str, Any]) -> None:
+    from labkit.workbench import apart
+
+    apart.leave(opened, room)
+    name = opened.sweep.name
+    click.echo(f"labkit: {name} goes on by itself: labkit watch {name}, labkit stop {name}", err=True)
+    click.echo(opened.sweep.path)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-import subprocess
-import sys
 
+from labkit.errors import RunProblem
+from labkit.kernel import submit
 from labkit.kernel.byhand import ByHand
 from labkit.kernel.explored import other_values, unsaved
 from labkit.kernel.saved import read_saved
+from labkit.record.rundir import RunDir
 
 
 def promote(hand: ByHand, logger: logging.Logger) -> str | None:
@@ -20,13 +21,12 @@ def promote(hand: ByHand, logger: logging.Logger) -> str | None:
     if reason:
         logger.warning("nothing was started: %s; then call run.promote() again", reason, stacklevel=3)
         return None
-    command = [sys.executable, "-P", "-m", "labkit.workbench.promote", str(hand.notebook), hand.directory.name]
-    asked = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    if asked.returncode:
-        said = asked.stderr.strip() or f"{' '.join(command)} ended with status {asked.returncode}"
-        logger.warning("nothing was started: %s", said, stacklevel=3)
+    try:
+        path = submit.ask({"notebook": str(hand.notebook), "values": {}, "promoted_from": hand.directory.name})
+    except RunProblem as error:
+        logger.warning("nothing was started: %s", error, stacklevel=3)
         return None
-    name = asked.stdout.strip()
+    name = RunDir(path).name
     logger.info("running cleanly, in the background: %s (labkit log -f %s)", name, name[-6:])
     return name
 

@@ -1,4 +1,8 @@
-"""Runs that a cell starts and that go on without it: `labkit.submit("notebooks/x.ipynb", LEARNING_RATE=0.01)`."""
+"""Runs and sweeps that a cell starts and that go on without it.
+
+labkit.submit("notebooks/x.ipynb", LEARNING_RATE=0.01)
+labkit.sweep("notebooks/x.ipynb", LEARNING_RATE=[0.1, 0.01], RANDOM_SEED=range(1, 4))
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,18 +43,29 @@ def submit(notebook: str | Path, /, **parameters: Any) -> Submitted:
     Raises:
         RunProblem: It cannot be run so; the message says why.
     """
-    order = {"notebook": os.path.abspath(notebook), "values": parameters}
+    try:
+        return Submitted(RunDir(ask({"notebook": os.path.abspath(notebook), "values": parameters})))
+    except RunProblem as error:
+        raise RunProblem(f"labkit.submit: {error}") from error
+
+
+def ask(order: dict[str, Any]) -> Path:
+    """Has a process of the other side start something that outlives this kernel, and returns its directory.
+
+    Raises:
+        RunProblem: It was not started; the message says why.
+    """
     try:
         text = json.dumps(order)
     except (TypeError, ValueError) as error:
-        raise RunProblem(f"labkit.submit: parameters are numbers, text, lists and mappings: {error}") from error
+        raise RunProblem(f"parameters are numbers, text, lists and mappings: {error}") from error
     command = [sys.executable, "-P", "-m", "labkit.workbench.submit"]
-    # The run is no part of this one: nothing of what labkit tells a kernel may reach it.
+    # What is started is no part of this run: nothing of what labkit tells a kernel may reach it.
     env = {name: value for name, value in os.environ.items() if name not in ("LABKIT_RUN", "LABKIT_LOG")}
     asked = subprocess.run(command, input=text + "\n", env=env, capture_output=True, text=True)
     if asked.returncode:
-        raise RunProblem(f"labkit.submit: {asked.stderr.strip()}")
-    return Submitted(RunDir(Path(asked.stdout.strip())))
+        raise RunProblem(asked.stderr.strip() or f"{' '.join(command)} ended with status {asked.returncode}")
+    return Path(asked.stdout.strip().rpartition("\n")[2])
 
 
 class Submitted(PastRun):
@@ -70,15 +86,20 @@ class Submitted(PastRun):
 
     def view(self) -> Any:
         """Returns a widget that follows it until it is over."""
-        from ipywidgets import HTML
+        return view(self._repr_html_, lambda: self.status.is_over)
 
-        shown = HTML(self._repr_html_())
 
-        def follow() -> None:
-            while not self.status.is_over:
-                time.sleep(LOOK_S)
-                shown.value = self._repr_html_()
-            shown.value = self._repr_html_()
+def view(page: Callable[[], str], is_over: Callable[[], bool]) -> Any:
+    """Returns a widget that shows a page anew until what it shows is over."""
+    from ipywidgets import HTML
 
-        threading.Thread(target=follow, name="labkit-view", daemon=True).start()
-        return shown
+    shown = HTML(page())
+
+    def follow() -> None:
+        while not is_over():
+            time.sleep(LOOK_S)
+            shown.value = page()
+        shown.value = page()
+
+    threading.Thread(target=follow, name="labkit-view", daemon=True).start()
+    return shown

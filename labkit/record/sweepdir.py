@@ -74,6 +74,16 @@ class SweepDir:
         return self.path / "sessions"
 
     @property
+    def progress(self) -> Path:
+        """Where it stands, as whoever works on it last wrote it."""
+        return self.path / "progress.json"
+
+    @property
+    def log(self) -> Path:
+        """What a sweep that was left to itself printed."""
+        return self.path / "sweep.log"
+
+    @property
     def summary(self) -> Path:
         """What came of it; there once every point has a result."""
         return self.path / "summary.json"
@@ -135,7 +145,7 @@ def every(runs: Path) -> list[SweepDir]:
 
 
 def find(text: str, runs: Path) -> SweepDir:
-    """Returns the sweep that `text` names: a path, an id, its last characters, or `last`.
+    """Returns the sweep that `text` names: a path, an id or its last characters, `last`, or `sweeps/` and one of these.
 
     Raises:
         RunNotFound: Nothing or more than one sweep goes by that name.
@@ -145,7 +155,7 @@ def find(text: str, runs: Path) -> SweepDir:
         return SweepDir(path)
     known = every(runs)
     name = text.removeprefix(f"{SWEEPS}/")
-    found = known[-1:] if text == "last" else [one for one in known if name and one.id.endswith(name)]
+    found = known[-1:] if name == "last" else [one for one in known if name and one.id.endswith(name)]
     if len(found) == 1:
         return found[0]
     listed = ", ".join(one.id for one in (found or known)[-5:]) or "none"
@@ -250,22 +260,41 @@ def claim(sweep: SweepDir, command: list[str]) -> Session:
         BadInput: Somebody else has it.
         FolderProblem: The sweep cannot be written.
     """
-    newest = max((int(one) for one in _names(sweep.sessions) if SESSION.fullmatch(one)), default=0)
-    if newest:
-        _refuse_while_held(sweep, sweep.sessions / str(newest))
-    hidden = sweep.sessions / f".{newest + 1}.{secrets.token_hex(4)}"
-    target = sweep.sessions / str(newest + 1)
+    if (other := holder(sweep)) is not None:
+        raise BadInput(_held(sweep, other))
+    newest = session(sweep)
+    number = int(newest.name) + 1 if newest else 1
+    hidden = sweep.sessions / f".{number}.{secrets.token_hex(4)}"
+    target = sweep.sessions / str(number)
     try:
         hidden.mkdir()
-        holder = Process.of(os.getpid()).facts()
-        write_json(hidden / "holder.json", {"creator": holder, "command": command, "created": now()})
+        own = Process.of(os.getpid()).facts()
+        write_json(hidden / "holder.json", {"creator": own, "command": command, "created": now()})
         os.rename(hidden, target)
     except OSError as error:
         shutil.rmtree(hidden, ignore_errors=True)
         if target.exists():
-            raise BadInput(_held(sweep, target)) from None
+            raise BadInput(_held(sweep, holder(sweep))) from None
         raise FolderProblem(f"{sweep.sessions} cannot be written: {error.strerror or error}") from error
     return Session(target)
+
+
+def session(sweep: SweepDir) -> Path | None:
+    """Returns the newest session of a sweep; None where nobody has worked on it."""
+    newest = max((int(one) for one in _names(sweep.sessions) if SESSION.fullmatch(one)), default=0)
+    return sweep.sessions / str(newest) if newest else None
+
+
+def holder(sweep: SweepDir) -> Process | None:
+    """Returns who works on a sweep now; None where nobody does."""
+    newest = session(sweep)
+    if newest is None or (newest / "end.json").exists():
+        return None
+    found = Process.read((read_json(newest / "holder.json") or {}).get("creator"))
+    if found is None:
+        return None
+    works = found.is_alive() if found.is_here() else _is_fresh(newest / "holder.json")
+    return found if works else None
 
 
 def _names(folder: Path) -> list[str]:
@@ -275,16 +304,6 @@ def _names(folder: Path) -> list[str]:
         return []
 
 
-def _refuse_while_held(sweep: SweepDir, session: Path) -> None:
-    if (session / "end.json").exists():
-        return
-    holder = Process.read((read_json(session / "holder.json") or {}).get("creator"))
-    if holder is None:
-        return
-    if holder.is_alive() if holder.is_here() else _is_fresh(session / "holder.json"):
-        raise BadInput(_held(sweep, session))
-
-
 def _is_fresh(path: Path) -> bool:
     try:
         return abs(time.time() - path.stat().st_mtime) < FRESH_S
@@ -292,7 +311,6 @@ def _is_fresh(path: Path) -> bool:
         return False
 
 
-def _held(sweep: SweepDir, session: Path) -> str:
-    creator = (read_json(session / "holder.json") or {}).get("creator") or {}
-    who = f"process {creator.get('pid')} on {creator.get('host')}"
-    return f"{sweep.name} is being worked on by {who}; wait for it, or stop it first (kill -INT {creator.get('pid')})"
+def _held(sweep: SweepDir, other: Process | None) -> str:
+    who = f"process {other.pid} on {other.host}" if other is not None else "somebody else"
+    return f"{sweep.name} is being worked on by {who}; wait for it, or stop it first: labkit stop {sweep.name}"

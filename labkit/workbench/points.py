@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,21 +62,28 @@ class Quoted(str):
 
 
 def points(
-    source: Notebook, assignments: Iterable[str], files: Iterable[Path] = (), *, zipped: bool = False
+    source: Notebook,
+    assignments: Iterable[str],
+    files: Iterable[Path] = (),
+    *,
+    values: Mapping[str, Any] | None = None,
+    zipped: bool = False,
 ) -> list[Point]:
-    """Returns the points that a command line asks for, the last parameter varying fastest.
+    """Returns the points that a command line or a cell asks for, the last parameter varying fastest.
 
     Args:
         source: The notebook that declares the parameters.
         assignments: What `-p` says: `NAME=VALUE`, `NAME=V1,V2`, `NAME=1..5`.
         files: YAML files, in which lists are swept; later ones win, and `-p` wins over all.
+        values: What a cell gave to `labkit.sweep`, in which lists are swept.
         zipped: Take the first values together, then the second ones, instead of each with each.
 
     Raises:
         ParameterProblem: Something of it cannot be; nothing was started.
     """
     declared = source.parameters()
-    axes = [*_of_files(files, declared), *_of_command_line(assignments, declared)]
+    axes = [axis for path in files for axis in _of_mapping(str(path), read_yaml(path), declared)]
+    axes += [*_of_mapping("labkit.sweep", values or {}, declared), *_of_command_line(assignments, declared)]
     door = _Door(source.path.name, declared, source.computed(), source.written())
     door.admit(axes, [axis.values[0] for axis in axes])  # says what is wrong with names, in all sources
     axes = [door.typed(axis) for axis in _without_overridden(axes)]
@@ -137,18 +144,17 @@ def _of_command_line(assignments: Iterable[str], declared: Sequence[Parameter]) 
     return axes
 
 
-def _of_files(files: Iterable[Path], declared: Sequence[Parameter]) -> list[Axis]:
+def _of_mapping(where: str, given: Mapping[Any, Any], declared: Sequence[Parameter]) -> list[Axis]:
     axes = []
-    for path in files:
-        for name, value in read_yaml(path).items():
-            listed = value if isinstance(value, list) else [value]
-            if not listed:
-                raise ParameterProblem(f"{path}: {name} lists no value; for an empty list as its value write [[]]")
-            try:
-                values = [found for one in listed for found in _spread(one, one, name, declared)]
-            except ValueError as error:
-                raise ParameterProblem(f"{path}: {name}: {error}") from None
-            axes.append(Axis(str(path), name, tuple(values)))
+    for name, value in given.items():
+        listed = value if isinstance(value, list) else [value]
+        if not listed:
+            raise ParameterProblem(f"{where}: {name} lists no value; for an empty list as its value write [[]]")
+        try:
+            values = [found for one in listed for found in _spread(one, one, name, declared)]
+        except ValueError as error:
+            raise ParameterProblem(f"{where}: {name}: {error}") from None
+        axes.append(Axis(where, name, tuple(values)))
     return axes
 
 

@@ -1,30 +1,52 @@
-"""Starts a detached run for a cell of another notebook: `python -m labkit.workbench.submit`, asked on its input."""
+"""Starts what a cell asks for and what outlives its kernel: `python -m labkit.workbench.submit`, asked on its input."""
 
 from __future__ import annotations
 
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from labkit.errors import LabkitError
 from labkit.workbench import execute, job, params
+from labkit.workbench import notebook as notebooks
 
 
 def main() -> int:
-    """Prepares and detaches the run that a line of JSON asks for, prints its directory, and returns the exit status.
+    """Starts the run or the sweep that a line of JSON asks for, prints its directory, and returns the exit status.
 
-    The line has `notebook` and `values`: the parameters by name.
+    The line has `notebook` and `values`, the parameters by name; `promoted_from`, a run by hand, where that is what the
+    new one repeats; and for a sweep, whose values are lists, `sweep`: what `labkit.sweep` takes beside parameters.
     """
     order = json.loads(sys.stdin.readline())
-    asked = [params.Source("labkit.submit", tuple(order["values"].items()))] if order["values"] else []
     try:
-        prepared = job.prepare(Path(order["notebook"]), asked, command=["labkit.submit()"])
-        execute.detach(prepared)
+        print(_sweep(**order) if "sweep" in order else _run(**order))
     except LabkitError as error:
         print(error, file=sys.stderr)
         return error.exit_status
-    print(prepared.directory.path)
     return 0
+
+
+def _run(notebook: str, values: dict[str, Any], promoted_from: str | None = None) -> Path:
+    asked = [params.Source("labkit.submit", tuple(values.items()))] if values else []
+    if promoted_from is None:
+        prepared = job.prepare(Path(notebook), asked, command=["labkit.submit()"])
+    else:
+        prepared = job.prepare(Path(notebook), asked, command=["run.promote()"], promoted_from=promoted_from)
+    execute.detach(prepared)
+    return prepared.directory.path
+
+
+def _sweep(notebook: str, values: dict[str, Any], sweep: dict[str, Any]) -> Path:
+    from labkit.workbench import apart, points, sweeping
+
+    source = notebooks.read(Path(notebook))
+    wanted = points.points(source, (), values=values, zipped=sweep["zipped"])
+    lowest = True if sweep["minimize"] else False if sweep["maximize"] else None
+    settings = sweeping.Settings(metric=sweep["minimize"] or sweep["maximize"], lowest=lowest)
+    opened = sweeping.begin(source, wanted, settings, command=["labkit.sweep()"])
+    apart.leave(opened, {"jobs": sweep["jobs"], "gpus": sweep["gpus"]})
+    return opened.sweep.path
 
 
 if __name__ == "__main__":

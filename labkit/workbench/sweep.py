@@ -79,6 +79,7 @@ class Sweeper:
     trouble: LabkitError | None = None
     stillborn: int = 0
     say: Callable[[Point, Mapping[str, Any]], object] = lambda point, result: None
+    tick: Callable[[], object] = lambda: None  # called all the while
 
     def send(self, message: dict[str, Any]) -> None:
         """Takes what `Stops` passes on: a first signal, and the second Ctrl-C."""
@@ -100,6 +101,7 @@ class Sweeper:
                 pending.extend(self._take(future))
             if self.session is not None:
                 self.session.beat()
+            self.tick()
             if self.stopping:
                 self._stop_running()
             if self.at_once:

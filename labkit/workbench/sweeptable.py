@@ -1,14 +1,17 @@
-"""What a sweep shows while it goes on: a live table in a terminal, else a line for each result."""
+"""What a sweep shows while it goes on: a live table in a terminal, else a line for each result.
+
+What it shows it also writes, each second, for whoever follows it from elsewhere.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from labkit.record import metrics
-from labkit.record.files import read_json
+from labkit.record.files import read_json, write_json
 from labkit.workbench import ranking
 from labkit.workbench.ranking import Goal
 from labkit.workbench.terminal import COLOURS, printable
@@ -16,12 +19,15 @@ from labkit.workbench.wording import duration, number
 
 if TYPE_CHECKING:
     from rich.console import Group
-    from rich.table import Table
+    from rich.live import Live
 
+    from labkit.record.rundir import RunDir
     from labkit.workbench.points import Point
-    from labkit.workbench.sweep import Sweeper, UnderWay
+    from labkit.workbench.sweep import Sweeper
 
 SHOWN = 8  # results that the table shows, the newest
+COLUMNS = ("point", "status", "parameters", "progress", "took")
+WRITE_S = 1.0  # between two times that it is written
 
 
 class Watch:
@@ -41,6 +47,7 @@ class Watch:
         self.aim: Goal | None = None
         self.best: tuple[Point, float] | None = None
         self._asked = (metric, lowest)
+        self._written = 0.0
         self._names = ranking.varied(sweeper.points)
         self._failed = 0
         by_number = {point.number: point for point in sweeper.points}
@@ -95,6 +102,30 @@ class Watch:
             parts.append("stopping at the next step; Ctrl-C again stops at once")
         return " · ".join(parts)
 
+    def facts(self) -> dict[str, Any]:
+        """Returns all that is shown."""
+        sweeper = self.sweeper
+        rows = [
+            self._row(point, str(result["status"]), self.value(result), result.get("duration_s"), result["run"])
+            for point, result in self.lasting
+        ]
+        for one in list(sweeper.running.values()):
+            took_s = time.monotonic() - one.began
+            rows.append(self._row(one.point, "running", _progress(one.run), took_s, one.run.name))
+        counts = {"points": len(sweeper.points), "done": len(sweeper.results), "failed": self._failed}
+        return {**counts, "head": self.head(), "best": self.best_line(), "rows": rows}
+
+    def _row(self, point: Point, state: str, progress: str, took_s: Any, run: str) -> dict[str, Any]:
+        said = {"parameters": self.said(point), "progress": progress, "took": duration(took_s)}
+        return {"point": point.number, "status": state, **said, "run": run}
+
+    def write(self, is_last: bool = False) -> None:
+        """Writes what is shown, at most each second; a disk that refuses it changes nothing about the sweep."""
+        if is_last or time.monotonic() - self._written > WRITE_S:
+            self._written = time.monotonic()
+            with suppress(OSError):
+                write_json(self.sweeper.sweep.progress, self.facts(), durable=False)
+
     def best_line(self) -> str:
         """Returns the best result so far."""
         if self.best is None or self.aim is None:
@@ -106,6 +137,16 @@ class Watch:
 @contextmanager
 def shown(watch: Watch, *, quiet: bool) -> Iterator[None]:
     """Shows a sweep while the block runs: live in a terminal, else a line for each result on standard error."""
+    watch.sweeper.tick = watch.write
+    try:
+        with _on_terminal(watch, quiet=quiet):
+            yield
+    finally:
+        watch.write(is_last=True)
+
+
+@contextmanager
+def _on_terminal(watch: Watch, *, quiet: bool) -> Iterator[None]:
     from rich.console import Console
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -119,42 +160,40 @@ def shown(watch: Watch, *, quiet: bool) -> Iterator[None]:
         watch.sweeper.say = say
         yield
         return
-    from rich.live import Live
-
     watch.sweeper.say = watch.take
-    with Live(get_renderable=lambda: _table(watch), console=Console(stderr=True), refresh_per_second=4, transient=True):
+    with live(watch.facts):
         yield
 
 
-def _table(watch: Watch) -> Group:
+def live(facts: Callable[[], dict[str, Any]]) -> Live:
+    """Returns the table of a sweep, which is on the terminal while its block runs."""
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console(stderr=True)
+    return Live(get_renderable=lambda: _table(facts()), console=console, refresh_per_second=4, transient=True)
+
+
+def _table(facts: dict[str, Any]) -> Group:
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold", expand=False)
-    for title in ("point", "status", "parameters", "progress", "took"):
+    for title in COLUMNS:
         table.add_column(title, no_wrap=True, overflow="ellipsis")
-    for point, result in watch.lasting:
-        _add(table, point, str(result["status"]), watch.said(point), watch.value(result), result.get("duration_s"))
-    for under_way in list(watch.sweeper.running.values()):
-        took_s = time.monotonic() - under_way.began
-        _add(table, under_way.point, "running", watch.said(under_way.point), _progress(under_way), took_s)
-    head, best = Text(watch.head(), style="bold"), watch.best_line()
+    for row in facts["rows"]:
+        texts = [printable(str(row[name])) for name in COLUMNS]
+        styles = ("", COLOURS.get(row["status"], ""), "", "", "")
+        table.add_row(*(Text(text, style=style) for text, style in zip(texts, styles, strict=True)))
+    head, best = Text(printable(facts["head"]), style="bold"), printable(facts["best"])
     return Group(head, *([Text(best)] if best else []), table)
 
 
-def _add(table: Table, point: Point, state: str, said: str, progress: str, took_s: Any) -> None:
-    from rich.text import Text
-
-    texts = (str(point.number), state, said, printable(progress), duration(took_s))
-    styles = ("", COLOURS.get(state, ""), "", "", "")
-    table.add_row(*(Text(text, style=style) for text, style in zip(texts, styles, strict=True)))
-
-
-def _progress(under_way: UnderWay) -> str:
+def _progress(run: RunDir) -> str:
     """Returns where a run stands: its loop, its newest values."""
-    bar = read_json(under_way.run.progress) or {}
+    bar = read_json(run.progress) or {}
     parts = [f"{bar.get('description') or 'step'} {bar.get('done', 0)}/{bar['total']}"] if bar.get("total") else []
-    newest = metrics.last(under_way.run.metrics)
+    newest = metrics.last(run.metrics)
     parts += [f"{name} {number(value)}" for name, value in newest.items() if name not in ("step", "t")][:2]
     return " · ".join(parts)

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from labkit.errors import FolderProblem, RunNotFound
-from labkit.record import attempts, checkpoints, claims, counts, metrics
+from labkit.record import attempts, checkpoints, claims, counts, metrics, sweepdir
 from labkit.record.expectations import Verdict, in_short
 from labkit.record.files import dumps, read_json
 from labkit.record.find import every
@@ -247,14 +247,21 @@ def main_metrics(values: dict[str, Any], most: int = 3) -> str:
 
 
 def print_rows(found: list[dict[str, Any]], folder: Path) -> None:
-    """Prints a table of runs; in a narrow terminal without the columns that say least."""
+    """Prints a table of runs, in a narrow terminal without the columns that say least, and sweeps that go on."""
+    if not found:
+        print(f"no runs in {printable(str(folder))}")
+    else:
+        _print_table(found)
+    for sweep in sweepdir.every(folder):
+        if sweepdir.holder(sweep) is not None:
+            print(printable(f"{sweep.name}: {(read_json(sweep.progress) or {}).get('head') or 'begins'}"))
+
+
+def _print_table(found: list[dict[str, Any]]) -> None:
     import shutil
 
     import click
 
-    if not found:
-        print(f"no runs in {printable(str(folder))}")
-        return
     lines = [_titles(), *map(_cells, found)]
     widths = [max(len(line[place]) for line in lines) for place in range(len(COLUMNS))]
     room = shutil.get_terminal_size().columns if sys.stdout.isatty() else 10**6

@@ -1,0 +1,138 @@
+"""Sweeps that a cell starts and that go on without it: `labkit.sweep("x.ipynb", LEARNING_RATE=[0.1, 0.01])`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from labkit.errors import RunProblem
+from labkit.kernel.submit import LOOK_S, ask, view
+from labkit.record import sweepdir
+from labkit.record.files import read_json
+from labkit.record.sweepdir import SweepDir
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = ("point", "status", "parameters", "progress", "took")
+
+
+def sweep(
+    notebook: str | Path,
+    /,
+    *,
+    zipped: bool = False,
+    jobs: int | None = None,
+    gpus: str | None = None,
+    minimize: str | None = None,
+    maximize: str | None = None,
+    **parameters: Any,
+) -> SubmittedSweep:
+    """Runs a notebook once for each combination of parameters, in the background; it outlives this kernel.
+
+    The same call goes on with a sweep that was stopped or killed.
+
+    >>> tried = labkit.sweep("digits-cnn.ipynb", LEARNING_RATE=[0.1, 0.01], RANDOM_SEED=range(1, 6))
+    >>> tried.view()
+
+    Args:
+        notebook: As seen from the working directory.
+        zipped: Take first values together, then second ones, not each with each.
+        jobs: How many runs at once; by default as many as the machine has room for.
+        gpus: Which GPUs, one a run: `free`, a number of them, or indices such as `0,2`; `none`.
+        minimize: The metric of which the lowest is best.
+        maximize: The metric of which the highest is best.
+        **parameters: For each a list, a tuple or a range of values, or one value.
+
+    Returns:
+        The sweep, which can be looked at, waited for and stopped.
+
+    Raises:
+        RunProblem: It cannot be run so; the message says why.
+    """
+    if minimize and maximize:
+        raise RunProblem("labkit.sweep: either minimize or maximize")
+    values = {name: list(one) if isinstance(one, (tuple, range)) else one for name, one in parameters.items()}
+    asked = {"zipped": zipped, "jobs": jobs, "gpus": gpus, "minimize": minimize, "maximize": maximize}
+    try:
+        path = ask({"notebook": os.path.abspath(notebook), "values": values, "sweep": asked})
+    except RunProblem as error:
+        raise RunProblem(f"labkit.sweep: {error}") from error
+    return SubmittedSweep(SweepDir(path))
+
+
+class SubmittedSweep:
+    """A sweep in the background.
+
+    Attributes:
+        path: Its directory, with `report.html` in the end.
+    """
+
+    def __init__(self, directory: SweepDir) -> None:
+        self.directory = directory
+        self.path = directory.path
+
+    @property
+    def status(self) -> str:
+        """`running`, `finished` when every point has a result, else `interrupted`: the same call goes on with it."""
+        if sweepdir.holder(self.directory) is not None:
+            return "running"
+        return "finished" if self.directory.is_over() else "interrupted"
+
+    def results(self) -> pd.DataFrame:
+        """Returns a row for each point that has a result: parameters, last metrics, `status` and `run`."""
+        import pandas as pd
+
+        points = {one["point"]: one["given"] for one in self.directory.read_manifest()["points"]}
+        rows = {
+            number: {**points.get(number, {}), **_numbers(result), "status": result["status"], "run": result["run"]}
+            for number, result in sweepdir.results(self.directory).items()
+        }
+        return pd.DataFrame.from_dict(rows, orient="index").rename_axis("point")
+
+    def wait(self, timeout_s: float | None = None) -> str:
+        """Waits until it is over, or for so long, and returns its status."""
+        end = None if timeout_s is None else time.monotonic() + timeout_s
+        while (found := self.status) == "running" and (end is None or time.monotonic() < end):
+            time.sleep(LOOK_S)
+        return found
+
+    def stop(self) -> None:
+        """Asks its runs to stop at their next step; the same call goes on with it."""
+        other = sweepdir.holder(self.directory)
+        if other is not None and other.is_here():
+            os.kill(other.pid, signal.SIGTERM)
+
+    def view(self) -> Any:
+        """Returns a widget that follows it until it is over."""
+        return view(self._repr_html_, lambda: self.status != "running")
+
+    def _facts(self) -> dict[str, Any]:
+        return read_json(self.directory.progress) or {}
+
+    def __repr__(self) -> str:
+        facts = self._facts()
+        lines = [f"{self.directory.name}: {self.status}", facts.get("head"), facts.get("best"), str(self.path)]
+        return "\n".join(filter(None, lines))
+
+    def _repr_html_(self) -> str:
+        facts = "<br>".join(map(escape, repr(self).split("\n")))
+        rows = [row for row in self._facts().get("rows", []) if self.status == "running" or row["status"] != "running"]
+        if not rows:
+            return f"<p>{facts}</p>"
+        head = "".join(f"<th style='text-align: left'>{name}</th>" for name in COLUMNS)
+        body = "".join(f"<tr>{_cells(row)}</tr>" for row in rows)
+        return f"<p>{facts}</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _cells(row: Mapping[str, Any]) -> str:
+    return "".join(f"<td style='text-align: left'>{escape(str(row[name]))}</td>" for name in COLUMNS)
+
+
+def _numbers(result: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in (result.get("metrics") or {}).items()}

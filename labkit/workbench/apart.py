@@ -1,0 +1,138 @@
+"""A sweep in a process of its own, which outlives whoever began it: left to itself, followed, and stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from typing import Any
+
+from labkit.errors import BadInput, LabkitError, WorkFailed
+from labkit.launch import channel
+from labkit.record import sweepdir
+from labkit.record.files import read_json
+from labkit.record.process import Process
+from labkit.record.sweepdir import SweepDir
+from labkit.workbench import ranking, slots, sweeping, sweeptable
+from labkit.workbench.stops import Stops
+from labkit.workbench.sweeping import Opened
+from labkit.workbench.terminal import printable
+
+LOOK_S = 0.25
+STOP_S = 60.0  # beyond the grace of its runs: for a sweep that was asked to stop
+
+
+def leave(opened: Opened, room: dict[str, Any]) -> None:
+    """Hands a sweep to a process of its own, and waits until it has taken hold of it.
+
+    Args:
+        opened: The sweep.
+        room: What `slots.slots` takes: `jobs`, `gpus`, `wait`.
+
+    Raises:
+        BadInput: There is no room for its runs, or somebody works on it.
+        WorkFailed: The process did not begin; the message says what it printed.
+    """
+    if not room.get("wait"):
+        slots.slots(**room).claims.close()  # refused here, where somebody sees it
+    sweep = opened.sweep
+    if (other := sweepdir.holder(sweep)) is not None:
+        raise BadInput(f"{sweep.name} is being worked on by process {other.pid} on {other.host}: labkit watch it")
+    before = sweepdir.session(sweep)
+    arguments = [str(sweep.path), json.dumps(room)]
+    process = Process.of(channel.start_detached("labkit.workbench.apart", arguments, sweep.log))
+    while sweepdir.session(sweep) == before and not room.get("wait"):
+        if not process.is_alive():
+            raise WorkFailed(f"{sweep.name} did not begin; {sweep.log} says: {_last_words(sweep)}")
+        time.sleep(LOOK_S / 5)
+
+
+def _last_words(sweep: SweepDir) -> str:
+    try:
+        return sweep.log.read_text(errors="replace").strip()[-500:] or "nothing"
+    except OSError as error:
+        return str(error)
+
+
+def where_it_stands(sweep: SweepDir) -> dict[str, Any]:
+    """Returns what a table of the sweep shows: as its process wrote it, or what the directory tells."""
+    results = sweepdir.results(sweep)
+    found = read_json(sweep.progress)
+    if found is not None and sweepdir.holder(sweep) is not None:
+        return found
+    total = len(sweep.read_manifest()["points"])
+    failed = sum(not ranking.is_finished(result) for result in results.values())
+    counts = {"points": total, "done": len(results), "failed": failed}
+    head = f"{len(results)} of {total} done" + (f" · {failed} failed" if failed else "")
+    return {**counts, "head": head, "best": (found or {}).get("best") or "", "rows": []}
+
+
+def watch(sweep: SweepDir) -> dict[str, Any]:
+    """Shows a sweep until it is over or nobody works on it, and returns where it stands then."""
+    if sys.stderr.isatty():
+        with sweeptable.live(lambda: where_it_stands(sweep)):
+            _wait_until_nobody_works(sweep)
+    else:
+        _wait_until_nobody_works(sweep)
+    return where_it_stands(sweep)
+
+
+def _wait_until_nobody_works(sweep: SweepDir) -> None:
+    while sweepdir.holder(sweep) is not None:
+        time.sleep(LOOK_S)
+
+
+def tell(sweep: SweepDir, found: dict[str, Any]) -> int:
+    """Prints where a sweep stands that nobody works on any more, and returns the exit status that says so."""
+    for line in filter(None, (found["head"], found["best"])):
+        print(printable(line), file=sys.stderr)
+    if not sweep.is_over():
+        print(f"it was stopped; go on with: labkit sweep --continue {sweep.id}", file=sys.stderr)
+    print(sweep.path)
+    return 0 if sweep.is_over() and not found["failed"] else 1
+
+
+def stop(sweep: SweepDir, *, wait: bool = True) -> dict[str, Any]:
+    """Asks a sweep to stop: its runs end at their next step, and no other begins.
+
+    Raises:
+        BadInput: Nobody works on it, or somebody on another host or of another user does.
+        WorkFailed: It did not end in time.
+    """
+    other = sweepdir.holder(sweep)
+    if other is None:
+        raise BadInput(f"{sweep.name} is {'over' if sweep.is_over() else 'not being worked on'}; nothing to stop")
+    if not other.is_here():
+        raise BadInput(f"{sweep.name} is worked on by process {other.pid} on {other.host}; stop it there")
+    try:
+        os.kill(other.pid, signal.SIGTERM)
+    except PermissionError:
+        raise BadInput(f"{sweep.name} is another user's: process {other.pid} may not be stopped") from None
+    except ProcessLookupError:
+        pass
+    end = time.monotonic() + float(sweep.read_manifest().get("settings", {}).get("grace_s") or 30.0) + STOP_S
+    while wait and sweepdir.holder(sweep) is not None:
+        if time.monotonic() > end:
+            raise WorkFailed(f"{sweep.name} was asked to stop and still goes on; see {sweep.path}")
+        time.sleep(LOOK_S)
+    return where_it_stands(sweep)
+
+
+def main(arguments: list[str]) -> int:
+    """Works on a sweep to its end: `--detached SWEEP ROOM`, the room in JSON; returns the exit status."""
+    _, path, room = arguments
+    with Stops() as stops:
+        try:
+            with slots.slots(**json.loads(room)) as places:
+                opened = sweeping.reopen(path)
+                found, stopping = sweeping.work(opened, places, stops, command=opened.manifest.get("command"))
+                return sweeping.tell(opened, found, stopping, as_json=False)
+        except LabkitError as error:
+            print(f"labkit: {error}", file=sys.stderr)
+            return error.exit_status
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
