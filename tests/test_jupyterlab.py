@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
 import pytest
-from running import labkit, wait_for
+from jupyter_person import Person, serving
+from running import alive, labkit, wait_for
 from tiny import markdown, notebook, parameters, plain_environment
 
 from labkit.record.find import every
 from labkit.record.rundir import RunDir
 from labkit.record.status import status
+from labkit.workbench.kernels import Kernel
 
 pytestmark = pytest.mark.browser
 
@@ -28,8 +31,30 @@ TEMPLATE = notebook(
     "for step in range(4):\n    run.log(step, loss=LR / (step + 1))",
     "print('last', run.verdicts().value[0])",
 )
-LAUNCHER = "{'labkit.workbench.launcher': True, 'jupyterlab_templates': False}"
-IDLE = ".jp-Notebook-ExecutionIndicator[data-status='idle']"
+
+
+TOLD = "import os, sys\nprint('kernel', os.getpid(), 'warm' if 'labkit.launch.forkserver' in sys.modules else 'cold')"
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A short folder for the sockets of warm kernels."""
+    folder = Path(tempfile.mkdtemp(prefix="warm-"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+def naming(place: Path) -> list[int]:
+    """The processes that have a folder in their command or their environment."""
+    found = []
+    for entry in [entry for entry in Path("/proc").iterdir() if entry.name.isdecimal()]:
+        try:
+            said = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
+        except OSError:
+            continue
+        if os.fsencode(place) in said:
+            found.append(int(entry.name))
+    return found
 
 
 @pytest.fixture
@@ -38,84 +63,12 @@ def server(lab: Path) -> Iterator[str]:
     folder = lab / "templates" / "mine"
     folder.mkdir(parents=True)
     (folder / "small.ipynb").write_text(json.dumps(TEMPLATE))
-    options = ["--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1", "--IdentityProvider.token=secret"]
-    log = (lab / "server.log").open("w")
-    command = [sys.executable, "-m", "jupyterlab", *options, f"--ServerApp.jpserver_extensions={LAUNCHER}"]
-    environment = plain_environment(
-        JUPYTER_CONFIG_DIR=str(lab / "config"), JUPYTERLAB_SETTINGS_DIR=str(lab / "settings"),
-        JUPYTERLAB_WORKSPACES_DIR=str(lab / "workspaces"), JUPYTER_RUNTIME_DIR=str(lab / "runtime"),
-    )  # fmt: skip
-    process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-    try:
-        told = wait_for(lambda: [p for p in (lab / "runtime").glob("jpserver-*.json") if p.stat().st_size], what="it")
-        address = json.loads(told[0].read_text())["url"]
-        wait_for(lambda: answers(address), what=address)
+    with serving(lab) as address:
         yield address
-    finally:
-        process.terminate()
-        process.wait(30)
-        log.close()
 
 
 def is_clean(run: RunDir) -> bool:
     return run.read_manifest()["kind"] == "run"
-
-
-def answers(address: str) -> bool:
-    try:
-        return urlopen(address + "api", timeout=5).status == 200
-    except OSError:
-        return False
-
-
-class Person:
-    """Somebody in front of JupyterLab, who knows where things are."""
-
-    def __init__(self, browser: Any, address: str) -> None:
-        self.page = browser.new_page(viewport={"width": 1400, "height": 900})
-        self.page.set_default_timeout(60_000)
-        self.page.goto(f"{address}lab/tree/notebooks?token=secret&reset")
-
-    def opens_the_template(self) -> None:
-        self.page.click(".jp-LauncherCard:has-text('Template')")
-        self.page.click(".jp-Dialog-button.jp-mod-accept:has-text('GO')")
-        self.page.wait_for_selector("#jupyterlab-statusbar-plugin, #jp-main-statusbar :text('| Idle')")
-        self.page.wait_for_timeout(2000)  # before it is ready it calls the notebook read-only
-
-    def clicks(self, menu: str, entry: str) -> None:
-        self.page.click(f".lm-MenuBar-itemLabel:text-is('{menu}')")
-        self.page.click(f".lm-Menu-itemLabel:text-is('{entry}')")
-
-    def runs_all(self, until: str) -> None:
-        self.clicks("Run", "Run All Cells")
-        output = self.page.locator(f".jp-OutputArea-output:has-text('{until}')")
-        kernel = self.page.locator(".jp-Dialog-button.jp-mod-accept:has-text('Select')")  # asked for now and then
-        output.or_(kernel).first.wait_for()
-        if kernel.is_visible():
-            kernel.click()
-        output.wait_for()
-
-    def runs(self, place: int, source: str | None = None) -> None:
-        """Runs one cell, after writing something else into it."""
-        self.page.locator(".jp-Cell .cm-content").nth(place).click()
-        if source is not None:
-            self.page.keyboard.press("Control+A")
-            self.page.keyboard.insert_text(source)
-        self.page.keyboard.press("Control+Enter")
-        self.page.wait_for_timeout(300)
-        self.page.wait_for_selector(IDLE)
-
-    def saves_as(self, name: str) -> None:
-        """Saves for the first time, which asks for a name."""
-        self.page.keyboard.press("Control+S")
-        self.page.wait_for_selector(".jp-Dialog:has-text('Rename')")
-        self.page.keyboard.insert_text(name)
-        self.page.click(".jp-Dialog-button.jp-mod-accept")
-
-    def saves(self, path: Path) -> None:
-        before = path.stat().st_mtime_ns
-        self.page.keyboard.press("Control+S")
-        wait_for(lambda: path.stat().st_mtime_ns > before)
 
 
 def test_from_the_launcher_by_hand_out_of_order_to_a_clean_run_and_its_report(
@@ -151,3 +104,42 @@ def test_from_the_launcher_by_hand_out_of_order_to_a_clean_run_and_its_report(
     shutil.copy(clean.report, lab / "report.html")
     person.page.goto((lab / "report.html").as_uri())
     assert "Halving" in person.page.inner_text("h1") and "held" in person.page.inner_text(".verdicts")
+
+
+def test_a_warm_kernel_opens_runs_is_interrupted_restarted_and_shut_down(
+    lab: Path, browser: Any, place: Path, tmp_path: Path
+) -> None:
+    specs = tmp_path / "jupyter" / "kernels" / "labkit-cpu"
+    specs.mkdir(parents=True)
+    (specs / "kernel.json").write_text(json.dumps(Kernel("labkit-cpu", "labkit (CPU)").spec()))
+    content = notebook(TOLD, "import time\nseen = print('waits')\ntime.sleep(1000)", "print('knows', seen)")
+    content["metadata"]["kernelspec"] = {"name": "labkit-cpu", "display_name": "labkit (CPU)", "language": "python"}
+    (lab / "notebooks" / "warm.ipynb").write_text(json.dumps(content))
+    environment = {"XDG_RUNTIME_DIR": str(place), "JUPYTER_PATH": str(tmp_path / "jupyter"), "LABKIT_WARM_IDLE_S": "60"}
+    with serving(lab, **environment) as address:
+        person = Person(browser, address, opens="notebooks/warm.ipynb")
+        person.waits_until_idle()  # this one is cold, and asks for the server
+        wait_for(lambda: list(place.rglob("*.socket")), 90, "the server of warm kernels")
+        person.restarts()
+        person.runs(0)
+        first = person.sees("kernel ").split()
+        assert first[2] == "warm"
+        person.begins(1)
+        person.sees("waits")
+        person.clicks("Kernel", "Interrupt Kernel")
+        person.sees("KeyboardInterrupt")
+        person.runs(2)
+        person.sees("knows None")
+        person.restarts()
+        wait_for(lambda: not alive(int(first[1])), what="the end of the kernel before")
+        person.runs(2)
+        person.sees("NameError")
+        person.runs(0)
+        second = person.sees("kernel ").split()
+        assert second[2] == "warm" and second[1] != first[1]
+        person.clicks("Kernel", "Shut Down Kernel")
+        wait_for(lambda: not alive(int(second[1])), what="the end of the kernel")
+    stop = "from labkit.launch import warm; warm.stop_all()"
+    subprocess.run([sys.executable, "-c", stop], env=plain_environment(**environment), check=True)
+    wait_for(lambda: not naming(place), what="the end of every process")
+    assert not [path for path in place.rglob("*") if path.is_socket()]
