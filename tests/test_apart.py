@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 from pathlib import Path
@@ -12,6 +11,7 @@ from jupyter_client.manager import start_new_kernel
 from running import LABKIT, make_lab, wait_for
 from sweeps import trivial
 from tiny import parameters, plain_environment, write
+from warmth import install
 
 from labkit.errors import RunProblem
 from labkit.kernel.sweep import sweep
@@ -20,7 +20,6 @@ from labkit.record import sweepdir
 from labkit.record.find import every
 from labkit.record.status import status
 from labkit.record.sweepdir import SweepDir
-from labkit.workbench.kernels import Kernel
 from labkit.workbench.sweep import runs_of
 
 pytestmark = pytest.mark.slow
@@ -120,10 +119,7 @@ def test_what_cannot_be_swept_is_refused_where_it_is_asked_for(lab: Path) -> Non
 def test_runs_and_sweeps_that_a_cell_starts_outlive_its_kernel(
     lab: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / "jupyter" / "kernels" / "labkit-cpu"
-    folder.mkdir(parents=True)
-    (folder / "kernel.json").write_text(json.dumps(Kernel("labkit-cpu", "labkit (CPU)").spec()))
-    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    monkeypatch.setenv("JUPYTER_PATH", install(tmp_path / "jupyter")["JUPYTER_PATH"])
     monkeypatch.setenv("LABKIT_WARM", "0")
     manager, client = start_new_kernel(kernel_name="labkit-cpu", cwd=str(lab / "notebooks"))
     assert isinstance(manager.provisioner, RunProvisioner)

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,12 +11,12 @@ from typing import Any
 import pytest
 from jupyter_person import Person, serving
 from running import alive, labkit, wait_for
-from tiny import markdown, notebook, parameters, plain_environment
+from tiny import markdown, notebook, parameters
+from warmth import install, sockets
 
 from labkit.record.find import every
 from labkit.record.rundir import RunDir
 from labkit.record.status import status
-from labkit.workbench.kernels import Kernel
 
 pytestmark = pytest.mark.browser
 
@@ -38,23 +34,9 @@ TOLD = "import os, sys\nprint('kernel', os.getpid(), 'warm' if 'labkit.launch.fo
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A short folder for the sockets of warm kernels."""
-    folder = Path(tempfile.mkdtemp(prefix="warm-"))
-    yield folder
-    shutil.rmtree(folder)
-
-
-def naming(place: Path) -> list[int]:
-    """The processes that have a folder in their command or their environment."""
-    found = []
-    for entry in [entry for entry in Path("/proc").iterdir() if entry.name.isdecimal()]:
-        try:
-            said = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
-        except OSError:
-            continue
-        if os.fsencode(place) in said:
-            found.append(int(entry.name))
-    return found
+    """A folder for the sockets of warm kernels; afterwards nothing of them is left."""
+    with sockets() as folder:
+        yield folder
 
 
 @pytest.fixture
@@ -109,14 +91,11 @@ def test_from_the_launcher_by_hand_out_of_order_to_a_clean_run_and_its_report(
 def test_a_warm_kernel_opens_runs_is_interrupted_restarted_and_shut_down(
     lab: Path, browser: Any, place: Path, tmp_path: Path
 ) -> None:
-    specs = tmp_path / "jupyter" / "kernels" / "labkit-cpu"
-    specs.mkdir(parents=True)
-    (specs / "kernel.json").write_text(json.dumps(Kernel("labkit-cpu", "labkit (CPU)").spec()))
     content = notebook(TOLD, "import time\nseen = print('waits')\ntime.sleep(1000)", "print('knows', seen)")
     content["metadata"]["kernelspec"] = {"name": "labkit-cpu", "display_name": "labkit (CPU)", "language": "python"}
     (lab / "notebooks" / "warm.ipynb").write_text(json.dumps(content))
-    environment = {"XDG_RUNTIME_DIR": str(place), "JUPYTER_PATH": str(tmp_path / "jupyter"), "LABKIT_WARM_IDLE_S": "60"}
-    with serving(lab, **environment) as address:
+    environment = install(tmp_path / "jupyter") | {"LABKIT_WARM_IDLE_S": "60"}
+    with serving(lab, XDG_RUNTIME_DIR=str(place), **environment) as address:
         person = Person(browser, address, opens="notebooks/warm.ipynb")
         person.waits_until_idle()  # this one is cold, and asks for the server
         wait_for(lambda: list(place.rglob("*.socket")), 90, "the server of warm kernels")
@@ -139,7 +118,3 @@ def test_a_warm_kernel_opens_runs_is_interrupted_restarted_and_shut_down(
         assert second[2] == "warm" and second[1] != first[1]
         person.clicks("Kernel", "Shut Down Kernel")
         wait_for(lambda: not alive(int(second[1])), what="the end of the kernel")
-    stop = "from labkit.launch import warm; warm.stop_all()"
-    subprocess.run([sys.executable, "-c", stop], env=plain_environment(**environment), check=True)
-    wait_for(lambda: not naming(place), what="the end of every process")
-    assert not [path for path in place.rglob("*") if path.is_socket()]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from running import LABKIT, fixture, make_lab
 from tiny import plain_environment
+from warmth import served, sockets
 
 from labkit.record.find import every
 from labkit.record.metrics import read
@@ -19,14 +21,21 @@ pytestmark = pytest.mark.slow
 STEPS = 20
 
 
-def run_at_once(lab: Path, count: int) -> int:
+@pytest.fixture(params=["cold", "warm"])
+def environment(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
+    """The environment of runs with cold or warm kernels."""
+    with sockets() as place:
+        yield served(place) if request.param == "warm" else plain_environment(XDG_RUNTIME_DIR=str(place))
+
+
+def run_at_once(lab: Path, count: int, environment: dict[str, str]) -> int:
     """Run one notebook so many times at once, each with its own parameter; returns how many runs came out whole."""
     notebook = fixture(lab, "trains")
     before = {run.id for run in every(lab / "runs")}
     processes = [
         subprocess.Popen(
             [*LABKIT, "run", str(notebook), "--no-report", "-p", f"STEPS={STEPS + number}", "-p", "PAUSE_S=0.01"],
-            env=plain_environment(),
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -50,16 +59,19 @@ def run_at_once(lab: Path, count: int) -> int:
     return whole
 
 
-def test_six_runs_at_once_are_all_whole(lab: Path) -> None:
+def test_six_runs_at_once_are_all_whole(lab: Path, environment: dict[str, str]) -> None:
     (lab / "runs").mkdir()
-    assert run_at_once(lab, 6) == 6
+    assert run_at_once(lab, 6, environment) == 6
 
 
 @pytest.mark.faults
 @pytest.mark.timeout(3600)
-def test_twenty_rounds_of_24_runs_at_once_are_all_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_twenty_rounds_of_24_runs_at_once_are_all_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], environment: dict[str, str]
+) -> None:
     lab = make_lab(tmp_path / "Ada's lab")
-    whole = sum(run_at_once(lab, 24) for _ in range(20))
+    whole = sum(run_at_once(lab, 24, environment) for _ in range(20))
     with capsys.disabled():
-        print(f"{whole} of 480 runs whole")
+        warm = sum(json.loads(run.process.read_bytes())["warm"] for run in every(lab / "runs"))
+        print(f"{whole} of 480 runs whole, {warm} of them with warm kernels")
     assert whole == 480

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 from jupyter_client.manager import KernelManager
 from running import LABKIT, alive, make_lab, wait_for
 from tiny import plain_environment, write
+from warmth import READY_S, install, naming, served, sockets
 
 from labkit.launch import warm
 from labkit.record.find import every
@@ -26,8 +26,6 @@ from labkit.record.rundir import RunDir
 from labkit.record.status import status
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="warm kernels are forked on Linux")]
-
-READY_S = 90.0
 
 PROBE = """
 import json, os, resource, sys, threading
@@ -66,38 +64,14 @@ print("WORKED", torch.isfinite(loss).item())
 @pytest.fixture(scope="module")
 def place() -> Iterator[Path]:
     """A folder for sockets that is these tests' own."""
-    folder = Path(tempfile.mkdtemp(prefix="warm-"))
-    yield folder
-    shutil.rmtree(folder)
+    with sockets() as folder:
+        yield folder
 
 
 @pytest.fixture(scope="module")
-def environment(place: Path) -> Iterator[dict[str, str]]:
-    """The environment of programs whose kernels are warm; afterwards no server is left."""
-    found = plain_environment(XDG_RUNTIME_DIR=str(place), LABKIT_WARM_IDLE_S="600", PYTHONHASHSEED="0")
-    code = "import os; from labkit.launch import warm; from labkit.workbench.execute import kernel_environment\n"
-    code += "from labkit.record.rundir import RunDir; from pathlib import Path\n"
-    code += f"print(warm.wait_for(kernel_environment(RunDir(Path('x'))), {READY_S}))"
-    done = subprocess.run([sys.executable, "-c", code], env=found, capture_output=True, text=True)
-    assert done.stdout == "True\n", done.stderr + "".join(path.read_text() for path in place.rglob("*.log"))
-    yield found
-    stop = "from labkit.launch import warm; print(warm.stop_all())"
-    assert subprocess.run([sys.executable, "-c", stop], env=found, capture_output=True, text=True).stdout != "0\n"
-    wait_for(lambda: not list(place.rglob("*.socket")), what="the server's end")
-    wait_for(lambda: not _servers(place), what="the end of all servers")
-
-
-def _servers(place: Path) -> list[int]:
-    """The processes whose command names a socket in this folder."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                if str(place).encode() in (entry / "cmdline").read_bytes():
-                    found.append(int(entry.name))
-            except OSError:
-                continue
-    return found
+def environment(place: Path) -> dict[str, str]:
+    """The environment of programs whose kernels are warm."""
+    return served(place)
 
 
 @pytest.fixture
@@ -173,50 +147,32 @@ def test_a_variable_that_is_read_at_the_start_gets_no_kernel_of_that_server(
     assert json.loads(made.process.read_bytes())["cold"] == "no server is ready yet"
 
 
-def test_a_warm_kernel_dies_with_its_runner(lab: Path, environment: dict[str, str]) -> None:
-    notebook = write(
-        lab / "notebooks" / "n.ipynb",
-        "import subprocess\nsubprocess.Popen(['sleep', '1000'])",
-        "import time; time.sleep(1000)",
-    )
+@pytest.mark.parametrize("killed", ["runner", "process"])
+def test_a_warm_kernel_ends_with_its_runner_or_supervisor_and_all_below_it_too(
+    lab: Path, environment: dict[str, str], killed: str
+) -> None:
+    starts = "import subprocess\nsubprocess.Popen(['setsid', 'sleep', '1000'])"
+    notebook = write(lab / "notebooks" / "n.ipynb", starts, "import time; time.sleep(1000)")
     env = environment | {"LABKIT_RUNS": str(lab / "runs")}
-    with subprocess.Popen([*LABKIT, "run", str(notebook), "--no-report"], env=env) as process:
+    with subprocess.Popen([*LABKIT, "run", str(notebook), "--no-report"], env=env, stderr=subprocess.PIPE) as process:
         (made,) = wait_for(lambda: [one for one in every(lab / "runs") if one.process.exists()])
         facts = json.loads(made.process.read_bytes())
         pids = [facts["kernel"]["pid"], facts["process"]["pid"]]
         wait_for(lambda: descendants(pids[0]))
         pids += descendants(pids[0])
-        os.kill(process.pid, signal.SIGKILL)
+        os.kill(facts[killed]["pid"], signal.SIGKILL)
+        process.communicate(timeout=60)
     wait_for(lambda: not alive(*pids), 20)
     assert status(made).state == "killed"
 
 
-def test_what_a_killed_supervisor_of_a_warm_kernel_leaves_is_ended(lab: Path, environment: dict[str, str]) -> None:
-    notebook = write(
-        lab / "notebooks" / "n.ipynb",
-        "import subprocess\nsubprocess.Popen(['setsid', 'sleep', '1000'])",
-        "import time; time.sleep(1000)",
-    )
-    env = environment | {"LABKIT_RUNS": str(lab / "runs")}
-    with subprocess.Popen([*LABKIT, "run", str(notebook), "--no-report"], env=env, stderr=subprocess.PIPE) as process:
-        (made,) = wait_for(lambda: [one for one in every(lab / "runs") if one.process.exists()])
-        facts = json.loads(made.process.read_bytes())
-        pids = [facts["kernel"]["pid"]]
-        wait_for(lambda: descendants(pids[0]))
-        pids += descendants(pids[0])
-        os.kill(facts["process"]["pid"], signal.SIGKILL)
-        process.communicate(timeout=60)
-    wait_for(lambda: not alive(*pids), 20)
-
-
-def test_a_server_leaves_when_it_is_idle_and_takes_its_socket_along(tmp_path: Path) -> None:
-    folder = Path(tempfile.mkdtemp(prefix="warm-"))
-    env = plain_environment(XDG_RUNTIME_DIR=str(folder), LABKIT_WARM_IDLE_S="2")
-    code = f"import os; from labkit.launch import warm; print(warm.wait_for(dict(os.environ), {READY_S}))"
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
-    assert done.stdout == "True\n"
-    wait_for(lambda: not list(folder.rglob("*.socket")) and not _servers(folder), 30, "the server's end")
-    shutil.rmtree(folder)
+def test_a_server_leaves_when_it_is_idle_and_takes_its_socket_along() -> None:
+    with sockets() as folder:
+        env = plain_environment(XDG_RUNTIME_DIR=str(folder), LABKIT_WARM_IDLE_S="2")
+        code = f"import os; from labkit.launch import warm; print(warm.wait_for(dict(os.environ), {READY_S}))"
+        done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+        assert done.stdout == "True\n"
+        wait_for(lambda: not list(folder.rglob("*.socket")) and not naming(folder), 30, "the server's end")
 
 
 def test_somebody_elses_folder_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,12 +186,7 @@ def test_somebody_elses_folder_is_not_used(tmp_path: Path, monkeypatch: pytest.M
 @pytest.fixture
 def installed(tmp_path: Path) -> dict[str, str]:
     """Variables with which Jupyter finds the kernel that labkit installs."""
-    from labkit.workbench.kernels import Kernel
-
-    folder = tmp_path / "jupyter" / "kernels" / "labkit-cpu"
-    folder.mkdir(parents=True)
-    (folder / "kernel.json").write_text(json.dumps(Kernel("labkit-cpu", "labkit (CPU)").spec()))
-    return {"JUPYTER_PATH": str(tmp_path / "jupyter")}
+    return install(tmp_path / "jupyter")
 
 
 def test_an_installed_kernel_is_interrupted_restarted_and_shut_down_as_ever(
