@@ -115,4 +115,4 @@ def noted(**parts: Any) -> None:
 
     run = current()
     if run is not None:
-        run._note(parts)
+        run._notes.note(parts)

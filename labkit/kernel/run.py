@@ -17,6 +17,7 @@ from labkit.kernel import cells, keep, ranks
 from labkit.kernel.byhand import ByHand, parameters_now, record
 from labkit.kernel.claim import watch
 from labkit.kernel.logged import Logged
+from labkit.kernel.noting import Noting
 from labkit.kernel.saved import read_saved
 from labkit.kernel.torchrun import Lent
 from labkit.launch import capture, channel, signals
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from labkit.kernel.prints import Prints
-    from labkit.kernel.resume import Restored
     from labkit.kernel.trainingstate import TrainingState
 
 _current: Run | None = None
@@ -95,6 +94,7 @@ class Run:
         path: Its directory.
         parameters: The notebook's parameters by name, as they were at the start.
         logger: A standard logger whose lines go to the log and to the notebook.
+        notes: What it notes of its training by itself.
     """
 
     def __init__(
@@ -116,8 +116,6 @@ class Run:
         self._write = self._logged.log
         self._notebook = Path.cwd() / Path(notebook).name  # a cell may change the working directory
         self._training: TrainingState | None = None  # made on first use: it loads PyTorch
-        self._prints: Prints | None = None
-        self._given: dict[str, Any] = {}  # to `checkpoint`
         self._pid = os.getpid()
         self._stated = Stated(directory.stated)
         if lent is not None:
@@ -133,6 +131,7 @@ class Run:
         self.logger: logging.Logger = run_logger(Path(notebook).name, cells.current_cell, write_log=write_log)
         if not ranks.is_main():
             self.logger.setLevel(logging.WARNING)  # what all of them say is said once
+        self._notes = Noting(directory, self.logger, lambda: self._logged.lines)
         atexit.register(self.finish)
 
     @classmethod
@@ -172,7 +171,7 @@ class Run:
         parameters = lent.given(cells.values()) if lent else parameters_now(read_saved(notebook))
         manifest = {"declared": list(parameters), "labels": ["debug"] if parameters.get("DEBUG") is True else []}
         run = cls(create(Path(nowhere.name), notebook.stem, manifest), parameters, notebook.name)
-        run._nowhere, run._notebook = nowhere, notebook
+        run._nowhere, run._notebook, run._notes.active = nowhere, notebook, False
         return run
 
     @contextmanager
@@ -258,7 +257,7 @@ class Run:
         """
         self._refuse_when_closed("run.restore")
         restored, foreign = self._training_state().restore(parts)
-        self._note(parts, restored)
+        self._notes.note(parts, restored)
         watch.generator_was_restored()
         self._logged.go_on(restored, foreign)
         return (state or {}) | (restored.state or {})
@@ -291,7 +290,7 @@ class Run:
             StopRequested: Somebody asked the run to stop. The checkpoint is on the disk.
         """
         training = self._training_state()
-        self._note_new(parts)
+        self._notes.note_new(parts)
         if every_s is not None:
             signals.promise_saves()
         is_due = training.is_due(every_s)
@@ -310,35 +309,6 @@ class Run:
             training.wait_for_all()
             signals.check(saved=True)
 
-    def _note(self, parts: dict[str, Any], restored: Restored | None = None, is_start: bool = True) -> None:
-        """Notes fingerprints of what is trained, and on what."""
-        if self._finished or not ranks.is_main() or self._nowhere is not None:
-            return
-        from labkit.kernel import machine
-
-        if self._prints is None:
-            from labkit.kernel.prints import Prints
-
-            self._prints = Prints(self.directory, self.logger)
-            machine.record(self.directory)  # again at the end; but a run that is killed has none
-        if restored is not None and int(self.directory.attempt.name) > 1:
-            is_start = restored.state is None
-            self._prints.go_on(-1 if is_start else restored.lines)
-        self._prints.begin(
-            {name: part for name, part in parts.items() if part is not None}, self._logged.lines, is_start
-        )
-
-    def _note_new(self, parts: dict[str, Any]) -> None:
-        """Notes what a loop gives to `checkpoint`, at its first step: when it is first saved is a matter of time."""
-        new = {name: part for name, part in parts.items() if self._given.get(name) is not part}
-        if new:
-            self._given |= new
-            self._note(new, is_start=False)
-
-    def _note_saved(self, name: str, weights: Any, lines: int) -> None:
-        if self._prints is not None:
-            self._prints.weights(name, weights, "checkpoint", lines)
-
     def fingerprint(self, name: str, value: Any) -> str:
         """Records what a value is, bit for bit, and returns 16 hexadecimal digits of it.
 
@@ -355,19 +325,16 @@ class Run:
             RunProblem: It has no bytes to count, or the run is closed.
         """
         self._refuse_when_closed("run.fingerprint")
-        self._note({})
-        if self._prints is None:  # not the process that has the record
-            from labkit.kernel.determinism import fingerprint
-
-            return fingerprint(value)
-        return self._prints.value(name, value, self._logged.lines)
+        return self._notes.value(name, value)
 
     def _training_state(self) -> TrainingState:
         if self._training is None:
             from labkit.kernel.trainingstate import TrainingState
 
             notebook = self._by_hand.notebook if self._by_hand is not None else self._notebook
-            self._training = TrainingState(self.directory, self.parameters, notebook, self.logger, self._note_saved)
+            self._training = TrainingState(
+                self.directory, self.parameters, notebook, self.logger, self._notes.note_saved
+            )
         return self._training
 
     def figure(
@@ -545,9 +512,7 @@ class Run:
         if self._training is not None:
             self._training.end()
         self._logged.close()
-        if self._prints is not None:
-            self._prints.end(self._logged.lines)
-        self._record_machine()
+        self._notes.end(leaves_nothing=self._nowhere is not None)
         self._stated.write()
         claim = watch.claim()
         watch.end()
@@ -563,12 +528,6 @@ class Run:
             self._nowhere.cleanup()
         if self._by_hand is not None:  # else what surrounds the kernel does the rest
             self._by_hand.close(is_counted)
-
-    def _record_machine(self) -> None:
-        if "torch" in sys.modules and self._nowhere is None:
-            from labkit.kernel import machine
-
-            machine.record(self.directory)
 
     def _refuse_late(self, step: int, values: dict[str, Any]) -> bool:
         if "log" not in self._refused:
