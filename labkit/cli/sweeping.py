@@ -11,6 +11,25 @@ import click
 
 from labkit.cli.options import grace_option, json_option, runs_option, timeout_option
 
+IN_FILES = (  # options that a sweep's file may say, under the same names
+    "--zip --jobs --search --trials --search-seed --prune --no-prune --minimize --maximize --kernel --timeout --grace"
+).split()
+
+
+def _take_options(ctx: click.Context, _: click.Parameter, files: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Lets the keys of files that begin with two dashes stand for options; those of the command line win."""
+    found: dict[str, Any] = {}
+    for path in files:
+        from labkit.workbench import points
+
+        for name, value in points.options(path).items():
+            option = next((one for one in ctx.command.params if name in (*one.opts, *one.secondary_opts)), None)
+            if option is None or option.name is None or name not in IN_FILES:
+                raise click.UsageError(f"{path}: {name} is none of the options of a file: {', '.join(IN_FILES)}")
+            found[option.name] = not value if name in option.secondary_opts else value
+    ctx.default_map = found
+    return files
+
 
 @click.command()
 @click.argument("notebook", type=click.Path(path_type=Path), required=False)
@@ -23,7 +42,9 @@ from labkit.cli.options import grace_option, json_option, runs_option, timeout_o
     "files",
     multiple=True,
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Parameters in a YAML file, whose lists are swept; -p wins over -f.",
+    is_eager=True,
+    callback=_take_options,
+    help="Parameters in a YAML file, whose lists are swept; -p wins over -f. Options too: `--jobs: 4`.",
 )
 @click.option("--zip", "zipped", is_flag=True, help="Take first values together, then second ones, not each with each.")
 @click.option("--continue", "name", metavar="SWEEP", help="Go on with this sweep; `last` for the newest.")
@@ -34,6 +55,19 @@ from labkit.cli.options import grace_option, json_option, runs_option, timeout_o
 @click.option("--detach", is_flag=True, help="Leave it to itself, and return at once: see labkit watch, stop.")
 @click.option("--minimize", metavar="METRIC", help="The lowest is best.")
 @click.option("--maximize", metavar="METRIC", help="The highest is best.")
+@click.option(
+    "--search",
+    "sampler",
+    type=click.Choice(["tpe", "random"]),
+    help="Have points proposed by what earlier ones came to.",
+)
+@click.option("--trials", type=click.IntRange(min=1, max=100_000), help="With --search: how many points.")
+@click.option("--search-seed", type=click.IntRange(min=0), help="With --search: the seed of the proposals; default: 0.")
+@click.option(
+    "--prune/--no-prune",
+    default=None,
+    help="With --search: stop runs early that are worse than the median of earlier ones; default: yes.",
+)
 @click.option("--kernel", help="The Jupyter kernel; default: the one that the notebook names.")
 @timeout_option
 @grace_option
@@ -55,6 +89,10 @@ def sweep(
     detach: bool,
     minimize: str | None,
     maximize: str | None,
+    sampler: str | None,
+    trials: int | None,
+    search_seed: int | None,
+    prune: bool | None,
     kernel: str | None,
     timeout_s: float | None,
     grace_s: float | None,
@@ -67,16 +105,22 @@ def sweep(
     \b
     labkit sweep notebooks/digits-cnn.ipynb -p LEARNING_RATE=0.1,0.01 -p RANDOM_SEED=1..5
     labkit sweep notebooks/digits-cnn.ipynb -f sweep.yaml --jobs 4 --minimize val_loss
+    labkit sweep notebooks/digits-cnn.ipynb --search tpe --trials 50 --maximize val_accuracy \\
+      -p LEARNING_RATE=log:1e-4..1e-1 -p CHANNELS=8..64 -p OPTIMIZER=sgd,adam
     labkit sweep --continue last
 
+    With --search, LOW..HIGH is a range of integers or floats, log:LOW..HIGH one on a logarithmic scale, and a list is a
+    choice. A search does not choose RANDOM_SEED: give it one value, and compare the best points over seeds afterwards.
+
     Several runs go on at a time. The same command goes on with a sweep that was stopped or killed. Ctrl-C stops its
-    runs at their next step; a second one at once. Exit status: 0 every run finished, 1 some did not.
+    runs at their next step; a second one at once. Exit status: 0 every run finished or was pruned, 1 some did not.
     """
     from labkit.workbench.stops import Stops
 
     if (notebook is None) == (name is None):
         raise click.UsageError("name a NOTEBOOK, or a sweep with --continue")
-    if name is not None and (parameters or files or zipped or minimize or maximize or kernel or timeout_s or grace_s):
+    given = (parameters, files, zipped, minimize, maximize, sampler, kernel, timeout_s, grace_s)
+    if name is not None and any(given):
         raise click.UsageError("--continue goes on with the points and settings that the sweep has")
     if detach and (retry_failed or as_json):
         raise click.UsageError("--detach goes without --retry-failed and --json")
@@ -84,13 +128,24 @@ def sweep(
         raise click.UsageError("--retry-failed says what --continue does")
     if minimize and maximize:
         raise click.UsageError("either --minimize or --maximize")
+    if sampler is None and not (trials is None and search_seed is None and prune is None):
+        raise click.UsageError("--trials, --search-seed and --prune say what --search does: --search tpe")
+    if sampler is not None and (trials is None or not (minimize or maximize)):
+        raise click.UsageError("--search needs --trials, and --minimize or --maximize with a metric")
+    if sampler is not None and zipped:
+        raise click.UsageError("--zip takes lists together, of which --search chooses")
     with Stops() as stops:
         from labkit.workbench import notebook as notebooks
-        from labkit.workbench import points, slots, sweeping
+        from labkit.workbench import points, search, slots, space, sweeping
 
         command = ["labkit", *sys.argv[1:]]
         source = notebooks.read(Path(os.path.abspath(notebook))) if notebook else None
-        wanted = points.points(source, parameters, files, zipped=zipped) if source else []
+        wanted: list[points.Point] | search.Plan = []
+        if source and sampler and trials:
+            found_space = space.space(source, parameters, files)
+            wanted = search.Plan(found_space, sampler, trials, search_seed or 0, prune is not False)
+        elif source:
+            wanted = points.points(source, parameters, files, zipped=zipped)
         lowest = True if minimize else False if maximize else None
         settings = sweeping.Settings(kernel, timeout_s, grace_s, minimize or maximize, lowest, report)
         if detach:

@@ -88,7 +88,8 @@ class SubmittedSweep:
         """Returns a row for each point that has a result: parameters, last metrics, `status` and `run`."""
         import pandas as pd
 
-        points = {one["point"]: one["given"] for one in self.directory.read_manifest()["points"]}
+        listed = [*self.directory.read_manifest()["points"], *sweepdir.proposed(self.directory)]
+        points = {one["point"]: one["given"] for one in listed}
         rows = {
             number: {**points.get(number, {}), **_numbers(result), "status": result["status"], "run": result["run"]}
             for number, result in sweepdir.results(self.directory).items()

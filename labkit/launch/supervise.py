@@ -38,7 +38,7 @@ from labkit.launch import memory
 from labkit.launch.channel import CHANNEL, KERNEL, RECORD_RETRY_S
 from labkit.launch.processes import STOP_SIGNALS, adopt_orphans, end_descendants, spawn
 from labkit.launch.verdict import End, verdict
-from labkit.record.files import iso, write_json
+from labkit.record.files import iso, read_json, write_json
 from labkit.record.process import DETACHED, Process
 from labkit.record.status import HEARTBEAT_S, exit_record
 
@@ -290,6 +290,7 @@ class Supervisor:
             outcome=self.outcome or {},
             refused=self.refused,
             stop=self.stop,
+            why=self._why(),
             overdue=self.overdue,
             runner_gone=self.runner.pid if self.runner_lost else None,
             counted=not is_ours or Path(str(self.start.run), "kernel.json").exists(),
@@ -299,6 +300,12 @@ class Supervisor:
             memory_limit_bytes=memory.limit_bytes(),
             oom_kills=memory.oom_kills() - self.oom_kills,
         )
+
+    def _why(self) -> str:
+        """Returns why the run was to stop, where who asked for it gave a reason."""
+        assert self.start is not None
+        given = read_json(Path(self.start.run) / "stop.json") if self.stop and self.start.run is not None else None
+        return str((given or {}).get("reason") or "")
 
     def _write(self, name: str, value: dict[str, Any]) -> bool:
         """Writes a record of this attempt; tells whether the disk took it."""

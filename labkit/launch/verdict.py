@@ -19,6 +19,7 @@ class End:
         outcome: What the runner said: `status`, `reason`, `error`; empty where it said nothing.
         refused: Why the kernel could not be started.
         stop: The signal that asked for a stop, or `timeout`; empty where nothing did.
+        why: Why it was to stop, in a sentence; empty where nobody gave a reason.
         overdue: The grace was over, and the kernel was killed.
         runner_gone: The runner's process id, where it went away; else None.
         counted: The kernel has recorded what it lost, or is one that does not.
@@ -33,6 +34,7 @@ class End:
     outcome: dict[str, Any]
     refused: str = ""
     stop: str = ""
+    why: str = ""
     overdue: bool = False
     runner_gone: int | None = None
     counted: bool = True
@@ -60,7 +62,7 @@ def verdict(end: End) -> tuple[str, str]:
     if end.overdue:
         return "killed", f"no step boundary came within {end.grace_s:g} s of {end.stop}"
     if end.stop or end.outcome.get("status") == "interrupted":
-        return "interrupted", f"stopped by {end.stop or end.outcome.get('reason') or 'its user'}"
+        return "interrupted", end.why or f"stopped by {end.stop or end.outcome.get('reason') or 'its user'}"
     if end.outcome:
         return str(end.outcome["status"]), str(end.outcome.get("reason") or "")
     if end.runner_gone is not None:

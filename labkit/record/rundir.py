@@ -175,6 +175,11 @@ class RunDir:
         return self.attempt / "exit.json"
 
     @property
+    def stop(self) -> Path:
+        """Why the newest attempt was asked to stop, where somebody gave a reason."""
+        return self.attempt / "stop.json"
+
+    @property
     def kernel(self) -> Path:
         """What the kernel of the newest attempt counted: written, refused, lost."""
         return self.attempt / "kernel.json"

@@ -59,6 +59,11 @@ class SweepDir:
         return self.path / "sweep.json"
 
     @property
+    def proposed(self) -> Path:
+        """Of a search: one file a point, there before the point is run."""
+        return self.path / "proposed"
+
+    @property
     def accepted(self) -> Path:
         """One file a point that has its result."""
         return self.path / "accepted"
@@ -109,6 +114,11 @@ class SweepDir:
     def is_over(self) -> bool:
         """Tells whether every point had a result, and the summary was written."""
         return self.summary.exists()
+
+
+def total(manifest: Mapping[str, Any]) -> int:
+    """Returns how many points a sweep has in the end; a search has not proposed all of them from the beginning."""
+    return int((manifest.get("search") or {}).get("trials", len(manifest.get("points", []))))
 
 
 def create(runs: Path, manifest: Mapping[str, Any]) -> SweepDir:
@@ -224,6 +234,36 @@ def put_aside(sweep: SweepDir, point: int) -> None:
 def aside(sweep: SweepDir) -> set[str]:
     """Returns the names of runs whose results were taken back."""
     return {str((read_json(sweep.aside / name) or {}).get("run")) for name in _names(sweep.aside)}
+
+
+# points of a search
+
+
+def propose(sweep: SweepDir, point: int, facts: Mapping[str, Any]) -> None:
+    """Keeps a point that a search has proposed: a sweep that goes on has the same.
+
+    Raises:
+        FolderProblem: It cannot be written.
+    """
+    try:
+        sweep.proposed.mkdir(exist_ok=True)
+        write_json(sweep.proposed / f"{point}.json", {"point": point, **facts, "proposed": now()})
+    except OSError as error:
+        raise FolderProblem(f"{sweep.proposed} cannot be written: {error.strerror or error}") from error
+
+
+def proposed(sweep: SweepDir) -> list[dict[str, Any]]:
+    """Returns the points that a search has proposed so far, in their order.
+
+    Raises:
+        FolderProblem: One is missing, so that a result may be of another point.
+    """
+    numbers = sorted(int(match[1]) for name in _names(sweep.proposed) if (match := POINT.fullmatch(name)))
+    found = [read_json(sweep.proposed / f"{number}.json") for number in numbers]
+    for number, one in enumerate(found, 1):
+        if one is None or one.get("point") != number:
+            raise FolderProblem(f"{sweep.proposed / f'{number}.json'} is missing or not JSON; begin the sweep anew")
+    return [one for one in found if one is not None]
 
 
 # who works on it

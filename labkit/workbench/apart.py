@@ -62,8 +62,8 @@ def where_it_stands(sweep: SweepDir) -> dict[str, Any]:
     found = read_json(sweep.progress)
     if found is not None and sweepdir.holder(sweep) is not None:
         return found
-    total = len(sweep.read_manifest()["points"])
-    failed = sum(not ranking.is_finished(result) for result in results.values())
+    total = sweepdir.total(sweep.read_manifest())
+    failed = sum(map(ranking.is_failed, results.values()))
     counts = {"points": total, "done": len(results), "failed": failed}
     head = f"{len(results)} of {total} done" + (f" · {failed} failed" if failed else "")
     return {**counts, "head": head, "best": (found or {}).get("best") or "", "rows": []}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ class Outcome:
         metrics: The last value of each metric.
         is_mishap: It ended for something that is not the notebook's doing, so that it may be tried again.
         problem: Why its report could not be written; empty where it was.
+        pruned: Why its sweep stopped it as not worth its time: `metric`, `value`, `after` how many; None where not.
     """
 
     run: str
@@ -47,6 +49,7 @@ class Outcome:
     metrics: dict[str, float] = field(default_factory=dict)
     is_mishap: bool = False
     problem: str = ""
+    pruned: dict[str, Any] | None = None
 
     @property
     def directory(self) -> RunDir:
@@ -61,7 +64,7 @@ class Outcome:
             "reason": self.reason,
             "duration_s": self.duration_s,
             "metrics": self.metrics,
-        }
+        } | ({"pruned": self.pruned} if self.pruned else {})
 
 
 def carry_out(job: Job, report: bool = True, warm_s: float = 0.0) -> Outcome:
@@ -130,11 +133,15 @@ def write_report(run: RunDir) -> str:
 
 
 def of_run(run: RunDir, found: Status | None = None, problem: str = "") -> Outcome:
-    """Returns what has come of a run so far."""
+    """Returns what has come of a run so far; one that its sweep has stopped for good is `pruned`."""
     found = found or status(run)
-    return Outcome(
-        str(run.path), found.state, found.reason, found.duration_s, last_values(run), is_mishap(found), problem
-    )
+    mishap = is_mishap(found)
+    asked = (read_json(run.stop) or {}) if mishap and found.is_over else {}
+    if (pruned := asked.get("pruned")) is not None:
+        state, reason, mishap = "pruned", str(asked.get("reason")), False
+    else:
+        state, reason = found.state, found.reason
+    return Outcome(str(run.path), state, reason, found.duration_s, last_values(run), mishap, problem, pruned)
 
 
 def is_mishap(ended: Status) -> bool:
@@ -168,14 +175,22 @@ def last_values(run: RunDir) -> dict[str, float]:
     return found
 
 
-def stop(run: RunDir, number: int) -> bool:
-    """Asks a run on this host to stop at its next step boundary; tells whether there was somebody to ask."""
+def stop(run: RunDir, number: int, why: Mapping[str, Any] | None = None) -> bool:
+    """Asks a run on this host to stop at its next step boundary; tells whether there was somebody to ask.
+
+    Args:
+        run: The run.
+        number: The signal.
+        why: What stands in its record before it is asked: the `reason`, and what else whoever asks wants to find there.
+    """
     supervisor = Process.read((read_json(run.process) or {}).get("process"))
     if supervisor is None or not supervisor.is_alive():
         return False
     try:
+        if why is not None:
+            write_json(run.stop, why)
         os.kill(supervisor.pid, number)
-    except (ProcessLookupError, PermissionError):
+    except OSError:
         return False
     return True
 

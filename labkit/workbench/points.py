@@ -5,21 +5,25 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from labkit.errors import ParameterProblem
 from labkit.record.allowed import allowed, shown
 from labkit.record.declared import Parameter
+from labkit.record.files import plain_json
 from labkit.workbench import params
-from labkit.workbench.literals import literal
+from labkit.workbench.literals import literal, read_literal
 from labkit.workbench.notebook import Notebook
 from labkit.workbench.params import Raw, Source
 from labkit.workbench.yamlfile import read_yaml
 
 RANGE = re.compile(r"\s*([+-]?\d{1,15})\.\.([+-]?\d{1,15})(?:\.\.(\d{1,15}))?\s*")
+NUMBER = r"([+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)"
+SPAN = re.compile(rf"\s*(log:)?\s*{NUMBER}\.\.{NUMBER}(?:\.\.(\d{{1,15}}))?\s*")  # a range that a search chooses of
+OPTION = "--"  # begins the keys of a file that are no parameters: options, as on the command line
 MOST = 100_000  # points of one sweep
 BRACKETS = {"[": "]", "{": "}", "(": ")"}
 
@@ -41,6 +45,16 @@ class Point:
         """What no other point of the sweep has: names and the source of each value, which keeps its type and bits."""
         return tuple((name, literal(value)) for name, value in sorted(self.values.items()))
 
+    def facts(self) -> dict[str, Any]:
+        """Returns what a record keeps."""
+        values = {name: literal(value) for name, value in self.values.items()}
+        return {"point": self.number, "given": plain_json(self.values), "values": values}
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> Point:
+        """Returns the point that `facts` stand for."""
+        return cls(facts["point"], {name: read_literal(text) for name, text in facts["values"].items()})
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -50,11 +64,30 @@ class Axis:
         source: The file that lists them, or `-p`.
         name: The parameter, as it was written there.
         values: At least one.
+        span: They are the ends of a range that is searched; None where they are all there are.
     """
 
     source: str
     name: Any
     values: tuple[Any, ...]
+    span: Span | None = None
+
+
+@dataclass(frozen=True)
+class Span:
+    """A range of which a search chooses, as it was written.
+
+    Attributes:
+        log: On a logarithmic scale.
+        step: From each integer to the next.
+    """
+
+    log: bool = False
+    step: int = 1
+
+
+Written = tuple[Any, Any]  # a value, and how it was written
+Read = Callable[[Sequence[Written], Any, Sequence[Parameter]], tuple[Sequence[Any], Span | None]]
 
 
 class Quoted(str):
@@ -81,17 +114,40 @@ def points(
     Raises:
         ParameterProblem: Something of it cannot be; nothing was started.
     """
-    declared = source.parameters()
-    axes = [axis for path in files for axis in _of_mapping(str(path), read_yaml(path), declared)]
-    axes += [*_of_mapping("labkit.sweep", values or {}, declared), *_of_command_line(assignments, declared)]
-    door = _Door(source.path.name, declared, source.computed(), source.written())
-    door.admit(axes, [axis.values[0] for axis in axes])  # says what is wrong with names, in all sources
-    axes = [door.typed(axis) for axis in _without_overridden(axes)]
+    axes, door = listed(source, assignments, files, multiplied, values)
     _refuse_too_many(axes, zipped)
     combined = _zipped(axes) if zipped else itertools.product(*(axis.values for axis in axes))
     made = [Point(number, door.admit(axes, values)) for number, values in enumerate(combined, 1)]
     _refuse_twins(made)
     return made
+
+
+def listed(
+    source: Notebook,
+    assignments: Iterable[str],
+    files: Iterable[Path],
+    read: Read,
+    values: Mapping[str, Any] | None = None,
+) -> tuple[list[Axis], Door]:
+    """Returns what a command line and files say, with declared names and types, and the door for combinations of it.
+
+    Args:
+        source: The notebook that declares the parameters.
+        assignments: What `-p` says.
+        files: YAML files.
+        read: Makes of what is listed for a parameter its values.
+        values: What a notebook's cell says.
+
+    Raises:
+        ParameterProblem: Something of it cannot be.
+    """
+    declared = source.parameters()
+    axes = [axis for path in files for axis in _of_mapping(str(path), read_yaml(path), declared, read)]
+    axes += _of_mapping("labkit.sweep", values or {}, declared, read)
+    axes += _of_command_line(assignments, declared, read)
+    door = Door(source.path.name, declared, source.computed(), source.written())
+    door.admit(axes, [axis.values[0] for axis in axes])  # says what is wrong with names, in all sources
+    return [door.typed(axis) for axis in _without_overridden(axes)], door
 
 
 def split(text: str) -> list[str]:
@@ -131,31 +187,54 @@ def _unquoted(text: str) -> str:
     return Quoted(text[1:-1]) if is_quoted else text
 
 
-def _of_command_line(assignments: Iterable[str], declared: Sequence[Parameter]) -> list[Axis]:
+def _of_command_line(assignments: Iterable[str], declared: Sequence[Parameter], read: Read) -> list[Axis]:
     axes = []
     for source in params.from_command_line(assignments, ()):
         for name, text in source.pairs:
             try:
-                parts = split(text)
-                values = [one for part in parts for one in _spread(Raw(part), part, name, declared)]
+                values, span = read([(Raw(part), part) for part in split(text)], name, declared)
             except ValueError as error:
                 raise ParameterProblem(f"-p {name}={shown(str(text))}: {error}") from None
-            axes.append(Axis(source.name, name, tuple(values)))
+            axes.append(Axis(source.name, name, tuple(values), span))
     return axes
 
 
-def _of_mapping(where: str, given: Mapping[Any, Any], declared: Sequence[Parameter]) -> list[Axis]:
+def _of_mapping(where: str, given: Mapping[Any, Any], declared: Sequence[Parameter], read: Read) -> list[Axis]:
     axes = []
     for name, value in given.items():
-        listed = value if isinstance(value, list) else [value]
-        if not listed:
+        if _is_option(name):
+            continue
+        written = value if isinstance(value, list) else [value]
+        if not written:
             raise ParameterProblem(f"{where}: {name} lists no value; for an empty list as its value write [[]]")
         try:
-            values = [found for one in listed for found in _spread(one, one, name, declared)]
+            values, span = read([(one, one) for one in written], name, declared)
         except ValueError as error:
             raise ParameterProblem(f"{where}: {name}: {error}") from None
-        axes.append(Axis(where, name, tuple(values)))
+        axes.append(Axis(where, name, tuple(values), span))
     return axes
+
+
+def options(path: Path) -> dict[str, Any]:
+    """Returns what a sweep's file says beside parameters: `--search: tpe`.
+
+    Raises:
+        ParameterProblem: It cannot be read.
+    """
+    return {name: value for name, value in read_yaml(path).items() if _is_option(name)}
+
+
+def _is_option(name: Any) -> bool:
+    return isinstance(name, str) and name.startswith(OPTION)
+
+
+def multiplied(written: Sequence[Written], name: Any, declared: Sequence[Parameter]) -> tuple[list[Any], None]:
+    """Returns all values of a list, those of ranges of integers one by one.
+
+    Raises:
+        ValueError: A range is empty or too long.
+    """
+    return [found for value, text in written for found in _spread(value, text, name, declared)], None
 
 
 def _spread(value: Any, written: Any, name: Any, declared: Sequence[Parameter]) -> Iterator[Any]:
@@ -165,7 +244,7 @@ def _spread(value: Any, written: Any, name: Any, declared: Sequence[Parameter]) 
         ValueError: A range is empty or too long.
     """
     match = RANGE.fullmatch(written) if isinstance(written, str) and not isinstance(written, Quoted) else None
-    if match is None or _is_text(name, declared):
+    if match is None or is_text(name, declared):
         yield value
         return
     first, last, step = int(match[1]), int(match[2]), int(match[3] or 1)
@@ -176,7 +255,7 @@ def _spread(value: Any, written: Any, name: Any, declared: Sequence[Parameter]) 
     yield from range(first, last + 1, step)
 
 
-def _is_text(name: Any, declared: Sequence[Parameter]) -> bool:
+def is_text(name: Any, declared: Sequence[Parameter]) -> bool:
     """Tells whether a parameter takes text and nothing else: `1..5` then means itself."""
     named = [one for one in declared if one.name.casefold() == str(name).casefold()]
     forms = [form for one in named for form in allowed(one).forms]
@@ -184,7 +263,7 @@ def _is_text(name: Any, declared: Sequence[Parameter]) -> bool:
 
 
 @dataclass(frozen=True)
-class _Door:
+class Door:
     """A notebook's parameters cell, read once: its name, what can be set, what is computed, what is written."""
 
     where: str
@@ -205,7 +284,7 @@ class _Door:
             except ParameterProblem as error:
                 raise ParameterProblem(f"{error}{_hint([axis], self.declared)}") from None
             values += found.items()
-        return Axis(axis.source, values[0][0], tuple(value for _, value in values))
+        return replace(axis, name=values[0][0], values=tuple(value for _, value in values))
 
     def admit(self, axes: Sequence[Axis], values: Sequence[Any]) -> dict[str, Any]:
         """Returns the values of one point, checked.
@@ -224,7 +303,9 @@ class _Door:
 
 
 def _hint(axes: Sequence[Axis], declared: Sequence[Parameter]) -> str:
-    """Returns what helps where a list was meant as one value."""
+    """Returns what helps where a list was meant as one value, or a range is one of a search."""
+    if any(isinstance(value, str) and SPAN.fullmatch(value) for axis in axes for value in axis.values):
+        return "\na range of floats, or on a logarithmic scale, is for --search"
     lists = {one.name.casefold() for one in declared if isinstance(one.default, (list, tuple))}
     named = [axis for axis in axes if str(axis.name).casefold() in lists and not axis.source.startswith("-")]
     if not any(not isinstance(value, list) for axis in named for value in axis.values):

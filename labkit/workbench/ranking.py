@@ -116,6 +116,16 @@ def is_finished(result: Mapping[str, Any] | None) -> bool:
     return result is not None and result.get("status") == "finished"
 
 
+def is_pruned(result: Mapping[str, Any] | None) -> bool:
+    """Tells whether a result is there and is that of a run that its search has stopped."""
+    return result is not None and result.get("status") == "pruned"
+
+
+def is_failed(result: Mapping[str, Any] | None) -> bool:
+    """Tells whether a result is there and is that of a run that came to no end of its own."""
+    return result is not None and not is_finished(result) and not is_pruned(result)
+
+
 def values_of(result: Mapping[str, Any]) -> dict[str, float]:
     """Returns a result's metrics; what JSON cannot say stands in it as text."""
     return {name: float(value) for name, value in (result.get("metrics") or {}).items()}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +26,7 @@ from labkit.workbench import outcome
 from labkit.workbench.job import Job
 from labkit.workbench.outcome import Outcome
 from labkit.workbench.points import Point
+from labkit.workbench.search import Search, told
 
 TICK_S = 0.2
 RETRIES = 2  # of a point whose run ended for something that is not the notebook's doing
@@ -53,10 +54,11 @@ class Sweeper:
 
     Attributes:
         sweep: Its directory.
-        points: All of its points.
+        points: All of its points; of a search those that it has proposed so far.
         begin: Makes the run of a point.
         carry_out: What the executor calls with the job of a run.
         session: The right to work on it; None in tests that need none.
+        search: Proposes further points; None where all are listed.
         results: Accepted results by point.
         earlier: By point, the run that may be gone on with.
         stopping: The name of the signal that asked for a stop; empty where none did.
@@ -66,10 +68,11 @@ class Sweeper:
     """
 
     sweep: SweepDir
-    points: Sequence[Point]
+    points: list[Point]
     begin: Begin
     carry_out: CarryOut = outcome.carry_out
     session: Session | None = None
+    search: Search | None = None
     results: dict[int, dict[str, Any]] = field(default_factory=dict)
     earlier: dict[int, RunDir] = field(default_factory=dict)
     running: dict[Future[Outcome], UnderWay] = field(default_factory=dict)
@@ -80,6 +83,11 @@ class Sweeper:
     stillborn: int = 0
     say: Callable[[Point, Mapping[str, Any]], object] = lambda point, result: None
     tick: Callable[[], object] = lambda: None  # called all the while
+
+    @property
+    def total(self) -> int:
+        """How many points there are in the end."""
+        return len(self.points) if self.search is None else self.search.trials
 
     def send(self, message: dict[str, Any]) -> None:
         """Takes what `Stops` passes on: a first signal, and the second Ctrl-C."""
@@ -93,15 +101,17 @@ class Sweeper:
             LabkitError: No further run could be made; those that ran have ended.
         """
         pending = deque(point for point in self.points if point.number not in self.results)
-        while (pending and self._goes_on()) or self.running:
-            while pending and len(self.running) < slots and self._goes_on():
-                self._submit(executor, pending.popleft())
+        while ((pending or len(self.points) < self.total) and self._goes_on()) or self.running:
+            while len(self.running) < slots and self._goes_on() and (point := self._next(pending)) is not None:
+                self._submit(executor, point)
             done, _ = wait(self.running, TICK_S, FIRST_COMPLETED)
             for future in done:
                 pending.extend(self._take(future))
             if self.session is not None:
                 self.session.beat()
             self.tick()
+            if self.search is not None:
+                self._prune(self.search)
             if self.stopping:
                 self._stop_running()
             if self.at_once:
@@ -111,6 +121,19 @@ class Sweeper:
 
     def _goes_on(self) -> bool:
         return not self.stopping and self.trouble is None
+
+    def _next(self, pending: deque[Point]) -> Point | None:
+        """Returns the point to run next; what a search proposes stands in the sweep's directory first."""
+        if pending or self.search is None or len(self.points) >= self.total:
+            return pending.popleft() if pending else None
+        try:
+            point = self.search.propose(len(self.points) + 1)
+            sweepdir.propose(self.sweep, point.number, point.facts())
+        except LabkitError as error:
+            self.trouble = error
+            return None
+        self.points.append(point)
+        return point
 
     def _submit(self, executor: Executor, point: Point) -> None:
         try:
@@ -150,6 +173,11 @@ class Sweeper:
         if not sweepdir.accept(self.sweep, point.number, result):
             result = sweepdir.results(self.sweep)[point.number]
         self.results[point.number] = result
+        if self.search is not None:
+            try:
+                self.search.tell(point, result)
+            except LabkitError as error:
+                self.trouble = error
         self.say(point, result)
         return True
 
@@ -171,13 +199,23 @@ class Sweeper:
             if not under_way.asked_to_stop:
                 under_way.asked_to_stop = future.cancel() or outcome.stop(under_way.run, number)
 
+    def _prune(self, search: Search) -> None:
+        """Stops runs that are not worth their time; why stands in their record first, so that it is not lost."""
+        for under_way in self.running.values():
+            if not under_way.asked_to_stop and (found := search.prunes(under_way.point, under_way.run)) is not None:
+                why = {"reason": told(found), "pruned": found}
+                under_way.asked_to_stop = outcome.stop(under_way.run, signal.SIGTERM, why)
+
     def go_on(self) -> None:
         """Takes up what an earlier session left: finished runs are accepted, others may be gone on with.
 
         Raises:
             BadInput: A run of it still runs.
+            WorkFailed: Its search cannot go on.
         """
         self.results = sweepdir.results(self.sweep, mend=True)
+        if self.search is not None:
+            self.search.recall(self.points, self.results)
         aside = sweepdir.aside(self.sweep)
         left = runs_of(self.sweep)
         for point in self.points:

@@ -14,17 +14,19 @@ from typing import Any
 
 from labkit.errors import BadInput, FolderProblem
 from labkit.record import lab, provenance, sweepdir
-from labkit.record.files import dumps, plain_json, read_json
+from labkit.record.files import dumps, read_json
 from labkit.record.find import is_of, whereabouts
 from labkit.record.process import Process
 from labkit.record.rundir import RunDir
 from labkit.record.status import Status
-from labkit.record.sweepdir import SweepDir
-from labkit.workbench import job, literals, notebook, outcome, ranking, resume, sweepreport, sweeptable
+from labkit.record.sweepdir import Session, SweepDir
+from labkit.workbench import job, notebook, outcome, ranking, resume, search, sweepreport, sweeptable
 from labkit.workbench.job import Job
 from labkit.workbench.notebook import Notebook
 from labkit.workbench.params import Source
 from labkit.workbench.points import Point
+from labkit.workbench.ranking import Goal
+from labkit.workbench.search import Plan, Search
 from labkit.workbench.slots import Slots
 from labkit.workbench.stops import Stops
 from labkit.workbench.sweep import Sweeper
@@ -64,11 +66,22 @@ class Settings:
 
 @dataclass(frozen=True)
 class Opened:
-    """A sweep that can be worked on."""
+    """A sweep that can be worked on.
+
+    Attributes:
+        sweep: Its directory.
+        source: Its notebook.
+        points: What was listed; nothing where a search proposes them.
+        plan: What the search is; None where all points are listed.
+        settings: How its runs are made.
+        manifest: Its record.
+        is_new: It has been begun just now.
+    """
 
     sweep: SweepDir
     source: Notebook
     points: list[Point]
+    plan: Plan | None
     settings: Settings
     manifest: dict[str, Any]
     is_new: bool
@@ -76,7 +89,7 @@ class Opened:
 
 def begin(
     source: Notebook,
-    wanted: list[Point],
+    wanted: list[Point] | Plan,
     settings: Settings,
     runs: Path | None = None,
     command: list[str] | None = None,
@@ -85,22 +98,26 @@ def begin(
 
     Args:
         source: The notebook.
-        wanted: The points.
+        wanted: The points, or the search that proposes them.
         settings: How the runs are made.
         runs: The folder of runs; by default the lab's.
         command: The command line, for the record.
 
     Raises:
-        BadInput: The kernel or the folder cannot be used; nothing was started.
+        BadInput: The kernel or the folder cannot be used, or the search cannot be; nothing was started.
     """
+    plan, listed = (wanted, []) if isinstance(wanted, Plan) else (None, wanted)
+    if plan is not None:
+        search.check(plan)
     root, folder = lab.root(source.path.parent), lab.runs_folder(source.path.parent, runs)
     kernel = settings.kernel or source.kernel
     job.check_kernel(kernel)
     here = whereabouts(root, folder)
     inside = os.path.relpath(source.path, root)
-    key = hashlib.sha256(dumps([inside, source.sha256, kernel, [point.key for point in wanted]])).hexdigest()
+    asked = [point.key for point in listed] if plan is None else [plan.facts(), settings.metric, settings.lowest]
+    key = hashlib.sha256(dumps([inside, source.sha256, kernel, asked])).hexdigest()
     if (known := _unfinished(folder, key, here)) is not None:
-        return Opened(known, source, wanted, settings, known.read_manifest(), is_new=False)
+        return Opened(known, source, listed, plan, settings, known.read_manifest(), is_new=False)
     manifest: dict[str, Any] = {
         "notebook": inside,
         "title": source.title,
@@ -112,21 +129,15 @@ def begin(
         "host": Process.of(os.getpid()).host,
         "command": command or [],
         "creator": Process.of(os.getpid()).facts(),
-        "points": [
-            {
-                "point": point.number,
-                "given": plain_json(point.values),
-                "values": {name: literals.literal(value) for name, value in point.values.items()},
-            }
-            for point in wanted
-        ],
+        "points": [point.facts() for point in listed],
+        **({} if plan is None else {"search": plan.facts()}),
     }
     sweep = sweepdir.create(folder, manifest)
     known = _unfinished(folder, key, here)
     if known is not None and known != sweep:  # the same command was given twice at once: both mean the older one
         shutil.rmtree(sweep.path)
-        return Opened(known, source, wanted, settings, known.read_manifest(), is_new=False)
-    return Opened(sweep, source, wanted, settings, sweep.read_manifest(), is_new=True)
+        return Opened(known, source, listed, plan, settings, known.read_manifest(), is_new=False)
+    return Opened(sweep, source, listed, plan, settings, sweep.read_manifest(), is_new=True)
 
 
 def _unfinished(folder: Path, key: str, here: dict[str, str]) -> SweepDir | None:
@@ -158,14 +169,14 @@ def reopen(name: str, runs: Path | None = None) -> Opened:
             f"back (git), or begin another sweep: labkit sweep {os.path.relpath(path)} …"
         )
     try:
-        values = [
-            {name: literals.read_literal(text) for name, text in one["values"].items()} for one in manifest["points"]
-        ]
+        listed = [Point.of(one) for one in manifest["points"]]
+        plan = Plan.of(manifest["search"]) if "search" in manifest else None
         settings = Settings(**manifest["settings"])
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise BadInput(f"{sweep.manifest} cannot be read: {error!r:.200}; begin the sweep anew") from error
-    made = [Point(number, one) for number, one in enumerate(values, 1)]
-    return Opened(sweep, source, made, settings, manifest, is_new=False)
+    if plan is not None:
+        search.check(plan)
+    return Opened(sweep, source, listed, plan, settings, manifest, is_new=False)
 
 
 def work(
@@ -194,11 +205,10 @@ def work(
         BadInput: Somebody else works on it.
     """
     session = sweepdir.claim(opened.sweep, command or [])
-    many = len(opened.points) > len(room.environments) and _loads_torch(opened.source)
-    sweeper = Sweeper(
-        opened.sweep, opened.points, partial(_begin_run, opened, command or []), _carry_out(opened, many), session
-    )
     try:
+        sweeper = _sweeper(opened, command or [], session)
+        many = sweeper.total > len(room.environments) and _loads_torch(opened.source)
+        sweeper.carry_out = _carry_out(opened, many)
         with Workers(room.environments, many=many) as workers:  # they import while the rest is looked at
             stops.reach(sweeper)
             _take_up(sweeper, opened, retry_failed, quiet)
@@ -209,13 +219,23 @@ def work(
             if sweeper.at_once:
                 workers.kill()
         found = sweepreport.summarise(
-            opened.sweep, opened.manifest, opened.points, sweeper.results, asked.metric, asked.lowest
+            opened.sweep, opened.manifest, sweeper.points, sweeper.results, asked.metric, asked.lowest
         )
         _write(found)
     finally:
         stops.reach(None)
         session.end()
     return found, sweeper.stopping
+
+
+def _sweeper(opened: Opened, command: list[str], session: Session) -> Sweeper:
+    """Returns what works on a sweep; what a search has proposed so far is read now that nobody else adds to it."""
+    points, settings, thinks = opened.points, opened.settings, None
+    if opened.plan is not None:
+        points = [Point.of(one) for one in sweepdir.proposed(opened.sweep)]
+        goal = Goal(str(settings.metric), bool(settings.lowest))
+        thinks = Search(opened.plan, goal, opened.source, opened.sweep)
+    return Sweeper(opened.sweep, points, partial(_begin_run, opened, command), session=session, search=thinks)
 
 
 def _loads_torch(source: Notebook) -> bool:
@@ -238,11 +258,11 @@ def _take_up(sweeper: Sweeper, opened: Opened, retry_failed: bool, quiet: bool) 
         return
     if retry_failed:
         for number, result in sweepdir.results(opened.sweep).items():
-            if not ranking.is_finished(result):
+            if ranking.is_failed(result):
                 sweepdir.put_aside(opened.sweep, number)
     sweeper.go_on()
     if not quiet:
-        done = f"{len(sweeper.results)} of {len(opened.points)} points have a result"
+        done = f"{len(sweeper.results)} of {sweeper.total} points have a result"
         print(f"labkit: {opened.sweep.name} goes on; {done}", file=sys.stderr)
 
 
@@ -277,7 +297,7 @@ def tell(opened: Opened, found: Summary, stopping: str, *, as_json: bool) -> int
     else:
         for line in sweepreport.lines(found):
             print(printable(line), file=sys.stderr)
-        if len(found.results) < len(found.points):
+        if len(found.results) < found.total:
             print(f"go on with: labkit sweep --continue {opened.sweep.id}", file=sys.stderr)
         elif failed:
             print(f"try them again: labkit sweep --continue {opened.sweep.id} --retry-failed", file=sys.stderr)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from labkit.record import metrics
+from labkit.record import metrics, sweepdir
 from labkit.record.files import now, plain_json, write_atomic, write_json
 from labkit.record.metrics import Column
 from labkit.record.rundir import RunDir
@@ -20,6 +21,7 @@ from labkit.workbench.courses import COLOURS, Courses, courses
 from labkit.workbench.looks import PAGE, breakable, page_parts
 from labkit.workbench.points import Point
 from labkit.workbench.ranking import Goal, Group
+from labkit.workbench.space import Space
 from labkit.workbench.wording import date, duration, mean_and_spread, number, short
 
 LISTED = 200  # groups, and failed points, on the page
@@ -57,10 +59,42 @@ class Summary:
         return first if first.mean(self.aim.metric) == first.mean(self.aim.metric) else None
 
     @property
+    def total(self) -> int:
+        """How many points there are in the end."""
+        return sweepdir.total(self.manifest) if "search" in self.manifest else len(self.points)
+
+    @property
     def failed(self) -> list[tuple[Point, Mapping[str, Any]]]:
-        """The points whose result is no finished run."""
-        found = [(point, self.results.get(point.number)) for point in self.points]
-        return [(point, one) for point, one in found if one is not None and not ranking.is_finished(one)]
+        """The points whose result is a run that came to no end of its own."""
+        return self._those(ranking.is_failed)
+
+    @property
+    def pruned(self) -> list[tuple[Point, Mapping[str, Any]]]:
+        """The points whose runs the search has stopped."""
+        return self._those(ranking.is_pruned)
+
+    def _those(self, are: Callable[[Mapping[str, Any] | None], bool]) -> list[tuple[Point, Mapping[str, Any]]]:
+        return [(one, self.results[one.number]) for one in self.points if are(self.results.get(one.number))]
+
+    @property
+    def ranked(self) -> list[Group]:
+        """The groups that are compared: not those of which each run was stopped by the search."""
+        away = {point.number for point, _ in self.pruned}
+        return [group for group in self.groups if not away.issuperset(group.points)]
+
+    @property
+    def improved(self) -> Column:
+        """The best result so far, at each point that has a result, once there is one."""
+        found, aim = Column(), self.aim
+        if aim is None:
+            return found
+        for place, result in sorted(self.results.items()):
+            value = ranking.values_of(result).get(aim.metric, math.nan) if ranking.is_finished(result) else math.nan
+            so_far = [*found.values[-1:], *([value] if math.isfinite(value) else [])]
+            if so_far:
+                found.steps.append(place)
+                found.values.append(min(so_far, key=aim.order))
+        return found
 
     @property
     def names(self) -> list[str]:
@@ -73,16 +107,15 @@ class Summary:
         return {
             "format": 1,
             "sweep": self.sweep.id,
-            "points": len(self.points),
+            "points": self.total,
             "accepted": len(self.results),
             "finished": finished,
             "metric": self.aim.metric if self.aim else None,
             "best_is": ("lowest" if self.aim.lowest else "highest") if self.aim else None,
             "best": _facts(self.best) if self.best else None,
             "groups": [_facts(group) for group in self.groups],
-            "failed": [
-                {"point": point.number, "values": plain_json(point.values), **_why(one)} for point, one in self.failed
-            ],
+            "failed": [_why(point, one) for point, one in self.failed],
+            **({"pruned": [_why(point, one) | one["pruned"] for point, one in self.pruned]} if self.pruned else {}),
             "created": now(),
         }
 
@@ -97,8 +130,9 @@ def _facts(group: Group) -> dict[str, Any]:
     }
 
 
-def _why(result: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: result.get(name) for name in ("run", "status", "reason")}
+def _why(point: Point, result: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {name: result.get(name) for name in ("run", "status", "reason")}
+    return {"point": point.number, "values": plain_json(point.values), **kept}
 
 
 def summarise(
@@ -131,14 +165,15 @@ def write(summary: Summary) -> None:
         OSError: It cannot be written.
     """
     write_atomic(summary.sweep.report, render(summary).encode("utf-8", "replace"), durable=False)
-    if len(summary.results) == len(summary.points):
+    if len(summary.results) == summary.total:
         write_json(summary.sweep.summary, summary.facts())
 
 
 def lines(summary: Summary) -> list[str]:
     """Returns what a terminal shows at the end: how many finished, the best, the groups, what failed."""
     finished = sum(map(ranking.is_finished, summary.results.values()))
-    found = [f"{finished} of {len(summary.points)} points finished"]
+    pruned = f", {len(summary.pruned)} pruned" if summary.pruned else ""
+    found = [f"{finished} of {summary.total} points finished{pruned}"]
     if summary.best is not None and summary.aim is not None:
         found.append(f"{summary.aim}: {_value(summary.best, summary.aim.metric)} with {_said(summary, summary.best)}")
     if summary.aim is not None and len(summary.groups) > 1:
@@ -146,7 +181,7 @@ def lines(summary: Summary) -> list[str]:
         rows = [(_value(group, summary.aim.metric), _over(group), _said(summary, group)) for group in shown]
         widths = [max((len(row[place]) for row in rows), default=0) for place in range(2)]
         found += [f"  {one.ljust(widths[0])}  {two.ljust(widths[1])}  {said}" for one, two, said in rows]
-        more = len(summary.groups) - len(shown)
+        more = len(summary.ranked) - len(shown)
         found += [f"  and {more} more"] if more else []
     for point, result in summary.failed[:SHOWN]:
         said = ranking.told(point.values, ranking.varied(summary.points))
@@ -181,7 +216,7 @@ def render(summary: Summary) -> str:
             "runs": [_link(summary.sweep, run) for run in group.runs[:LISTED]],
             "best": group is summary.best,
         }
-        for group in summary.groups[:LISTED]
+        for group in summary.ranked[:LISTED]
     ]
     failed = [
         (ranking.told(point.values, ranking.varied(summary.points)), result, _link(summary.sweep, str(result["run"])))
@@ -192,13 +227,16 @@ def render(summary: Summary) -> str:
         "heading": short(manifest.get("title") or manifest.get("notebook")),
         "best": _best(summary),
         "figure": _figure(summary),
+        "search": _search(summary),
         "names": summary.names,
         "shown": shown,
         "aim": aim,
         "rows": rows,
-        "more_rows": len(summary.groups) - len(rows),
+        "more_rows": len(summary.ranked) - len(rows),
         "failed": failed,
         "more_failed": len(summary.failed) - len(failed),
+        "pruned": _pruned(summary),
+        "more_pruned": len(summary.pruned[LISTED:]),
         "about": _about(summary),
     }
     return str(_environment().get_template("sweep.html.j2").render(**parts, **page_parts()))
@@ -216,6 +254,25 @@ def _best(summary: Summary) -> dict[str, str] | None:
         return None
     aim = summary.aim
     return {"name": str(aim), "value": _value(summary.best, aim.metric), "said": _said(summary, summary.best)}
+
+
+def _search(summary: Summary) -> Courses | None:
+    """Returns how the best result came to be; None where nothing was searched."""
+    if summary.aim is None or "search" not in summary.manifest:
+        return None
+    return courses(summary.aim.metric, [("best so far", [summary.improved])])
+
+
+def _pruned(summary: Summary) -> list[tuple[str, str, int, tuple[str, str]]]:
+    return [
+        (
+            ranking.told(point.values, ranking.varied(summary.points)),
+            number(one["pruned"]["value"]),
+            one["pruned"]["after"],
+            _link(summary.sweep, str(one["run"])),
+        )
+        for point, one in summary.pruned[:LISTED]
+    ]
 
 
 def _figure(summary: Summary) -> Courses | None:
@@ -251,7 +308,8 @@ def _about(summary: Summary) -> list[tuple[str, str]]:
     took = sum(one.get("duration_s") or 0.0 for one in summary.results.values())
     rows = [
         ("Notebook", manifest.get("notebook")),
-        ("Points", f"{len(summary.points)}, {len(summary.results)} with a result"),
+        ("Points", f"{summary.total}, {len(summary.results)} with a result"),
+        ("Search", _asked(manifest.get("search"))),
         ("Begun", date(manifest.get("created"))),
         ("By", f"{manifest.get('user') or ''} on {manifest.get('host') or ''}"),
         ("Runs took", f"{duration(took)} in all"),
@@ -259,6 +317,14 @@ def _about(summary: Summary) -> list[tuple[str, str]]:
         ("Sweep", summary.sweep.id),
     ]
     return [(name, short(text)) for name, text in rows if text]
+
+
+def _asked(search: Mapping[str, Any] | None) -> str:
+    """Returns what a search was asked for; empty where there was none."""
+    if not search:
+        return ""
+    free = "  ".join(f"{name}={one}" for name, one in Space.of(search["space"]).free.items())
+    return f"{search['sampler']}, seed {search['seed']}{', without pruning' * (not search['prune'])}: {free}"
 
 
 @cache

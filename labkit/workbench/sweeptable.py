@@ -44,19 +44,20 @@ class Watch:
         self.began = time.monotonic()
         self.taken = 0
         self.lasting: list[tuple[Point, Mapping[str, Any]]] = []
-        self.aim: Goal | None = None
+        self.aim: Goal | None = sweeper.search.goal if sweeper.search is not None else None
         self.best: tuple[Point, float] | None = None
         self._asked = (metric, lowest)
         self._written = 0.0
-        self._names = ranking.varied(sweeper.points)
-        self._failed = 0
+        self._names = ranking.varied(sweeper.points) if sweeper.search is None else sweeper.search.names
+        self._failed = self._pruned = 0
         by_number = {point.number: point for point in sweeper.points}
         for place, result in sweeper.results.items():
             self._note(by_number[place], result)
 
     def _note(self, point: Point, result: Mapping[str, Any]) -> None:
+        self._failed += ranking.is_failed(result)
+        self._pruned += ranking.is_pruned(result)
         if not ranking.is_finished(result):
-            self._failed += 1
             return
         values = ranking.values_of(result)
         self.aim = self.aim or ranking.goal(values, *self._asked)
@@ -78,9 +79,9 @@ class Watch:
 
     def line(self, point: Point, result: Mapping[str, Any]) -> str:
         """Returns a result as one line."""
-        done = f"{len(self.sweeper.results)}/{len(self.sweeper.points)}"
+        done = f"{len(self.sweeper.results)}/{self.sweeper.total}"
         parts = [done, str(result["status"]), self.said(point), self.value(result), duration(result.get("duration_s"))]
-        reason = "" if ranking.is_finished(result) else f": {result.get('reason') or ''}"
+        reason = f": {result.get('reason') or ''}" if ranking.is_failed(result) else ""
         return printable("  ".join(filter(None, parts)) + reason)
 
     def value(self, result: Mapping[str, Any]) -> str:
@@ -91,8 +92,9 @@ class Watch:
     def head(self) -> str:
         """Returns where the sweep stands."""
         sweeper = self.sweeper
-        total, done = len(sweeper.points), len(sweeper.results)
+        total, done = sweeper.total, len(sweeper.results)
         parts = [f"{done} of {total} done", f"{len(sweeper.running)} running"]
+        parts += [f"{self._pruned} pruned"] if self._pruned else []
         parts += [f"{self._failed} failed"] if self._failed else []
         parts.append(duration(time.monotonic() - self.began))
         if self.taken and done < total:
@@ -112,7 +114,7 @@ class Watch:
         for one in list(sweeper.running.values()):
             took_s = time.monotonic() - one.began
             rows.append(self._row(one.point, "running", _progress(one.run), took_s, one.run.name))
-        counts = {"points": len(sweeper.points), "done": len(sweeper.results), "failed": self._failed}
+        counts = {"points": sweeper.total, "done": len(sweeper.results), "failed": self._failed}
         return {**counts, "head": self.head(), "best": self.best_line(), "rows": rows}
 
     def _row(self, point: Point, state: str, progress: str, took_s: Any, run: str) -> dict[str, Any]:

@@ -41,6 +41,7 @@ COLOURS = {
     "killed": "red",
     "timeout": "red",
     "interrupted": "yellow",
+    "pruned": "yellow",
     "unknown": "magenta",
 }
 COLUMNS = ("notebook", "id", "status", "job", "started", "took", "metrics", "verdicts", "given")
