@@ -94,7 +94,6 @@ class Run:
         path: Its directory.
         parameters: The notebook's parameters by name, as they were at the start.
         logger: A standard logger whose lines go to the log and to the notebook.
-        notes: What it notes of its training by itself.
     """
 
     def __init__(
