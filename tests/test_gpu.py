@@ -24,10 +24,15 @@ from labkit.record.status import status
 pytestmark = [pytest.mark.slow, pytest.mark.gpu]
 
 START = "import labkit, torch\nrun = labkit.start()"
-HOLDS = "import time\nheld = torch.zeros(2**28, device='cuda')\ntorch.cuda.synchronize()\nprint('holds', flush=True)\ntime.sleep(1000)"
+HOLDS = """
+import time
+held = torch.zeros(2**28, device='cuda')
+torch.cuda.synchronize()
+print('holds', flush=True)
+time.sleep(1000)
+"""
 SEES = """
 import os
-free, whole = torch.cuda.mem_get_info()
 named = torch.cuda.get_device_properties(0).uuid
 run.log(0, loss=float(X), devices=torch.cuda.device_count())
 print('SEES', os.environ['CUDA_VISIBLE_DEVICES'], named)
@@ -74,9 +79,8 @@ def test_each_slot_of_a_sweep_is_one_gpu(tmp_path: Path) -> None:
     done = sweeps.run(str(notebook), "-p", f"X=1..{2 * len(there)}", "--gpus", str(len(there)), cwd=lab)
     assert done.exit_status == 0, done.err
     assert {result["metrics"]["devices"] for result in sweepdir.results(done.sweep).values()} == {1.0}
-    said = [
-        line.split()[1:] for run in every(lab / "runs") for line in run.log.read_text().splitlines() if "SEES" in line
-    ]
+    printed = "".join(run.log.read_text() for run in every(lab / "runs"))
+    said = [line.split()[1:] for line in printed.splitlines() if line.startswith("SEES")]
     assert all(uuid == f"GPU-{named}" for uuid, named in said)
     assert {uuid for uuid, _ in said} == {gpu.uuid for gpu in there}
 
