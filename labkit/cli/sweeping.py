@@ -49,6 +49,7 @@ def _take_options(ctx: click.Context, _: click.Parameter, files: tuple[Path, ...
 @click.option("--zip", "zipped", is_flag=True, help="Take first values together, then second ones, not each with each.")
 @click.option("--continue", "name", metavar="SWEEP", help="Go on with this sweep; `last` for the newest.")
 @click.option("--retry-failed", is_flag=True, help="With --continue: points that did not finish are tried again.")
+@click.option("--on", "cluster", metavar="dask://HOST:PORT", help="Run on the workers of this Dask cluster, one each.")
 @click.option("--jobs", type=click.IntRange(min=1, max=1024), help="How many runs at once.")
 @click.option("--gpus", metavar="free|N|0,2|none", help="GPUs, one a run; default: all free ones, where there are any.")
 @click.option("--wait", is_flag=True, help="Wait for GPUs that are in use.")
@@ -83,6 +84,7 @@ def sweep(
     zipped: bool,
     name: str | None,
     retry_failed: bool,
+    cluster: str | None,
     jobs: int | None,
     gpus: str | None,
     wait: bool,
@@ -134,9 +136,13 @@ def sweep(
         raise click.UsageError("--search needs --trials, and --minimize or --maximize with a metric")
     if sampler is not None and zipped:
         raise click.UsageError("--zip takes lists together, of which --search chooses")
+    if cluster is not None and not cluster.startswith("dask://"):
+        raise click.UsageError(f"--on {cluster}: write dask://HOST:PORT, the address of a Dask scheduler")
+    if cluster and (gpus or wait):
+        raise click.UsageError("--gpus and --wait are for this machine; a cluster's workers have their own GPUs")
     with Stops() as stops:
         from labkit.workbench import notebook as notebooks
-        from labkit.workbench import points, search, slots, space, sweeping
+        from labkit.workbench import points, search, space, sweeping
 
         command = ["labkit", *sys.argv[1:]]
         source = notebooks.read(Path(os.path.abspath(notebook))) if notebook else None
@@ -148,24 +154,19 @@ def sweep(
             wanted = points.points(source, parameters, files, zipped=zipped)
         lowest = True if minimize else False if maximize else None
         settings = sweeping.Settings(kernel, timeout_s, grace_s, minimize or maximize, lowest, report)
+        room: dict[str, Any] = {"cluster": cluster, "jobs": jobs, "gpus": gpus, "wait": wait}
+        opened = None
+        if source is None:
+            opened = sweeping.reopen(str(name), runs)
+            source, settings, runs = opened.source, opened.settings, opened.sweep.runs
         if detach:
-            opened = _opened(source, wanted, settings, runs, name, command)
-            return _leave(opened, {"jobs": jobs, "gpus": gpus, "wait": wait})
-        with slots.slots(jobs, gpus, wait=wait) as room:
-            opened = _opened(source, wanted, settings, runs, name, command)
+            return _leave(opened or sweeping.begin(source, wanted, settings, runs, command), room)
+        with sweeping.place(source, settings, runs, **room) as places:
+            opened = opened or sweeping.begin(source, wanted, settings, runs, command)
             found, stopping = sweeping.work(
-                opened, room, stops, quiet=as_json, retry_failed=retry_failed, command=command
+                opened, places, stops, quiet=as_json, retry_failed=retry_failed, command=command
             )
         ctx.exit(sweeping.tell(opened, found, stopping, as_json=as_json))
-
-
-def _opened(source: Any, wanted: Any, settings: Any, runs: Path | None, name: str | None, command: list[str]) -> Any:
-    """Returns the sweep to work on: the one of that name, else that of these points, a new one where there is none."""
-    from labkit.workbench import sweeping
-
-    if source is None:
-        return sweeping.reopen(str(name), runs)
-    return sweeping.begin(source, wanted, settings, runs, command)
 
 
 def _leave(opened: Any, room: dict[str, Any]) -> None:

@@ -15,7 +15,9 @@ from labkit.record import sweepdir
 from labkit.record.files import read_json
 from labkit.record.process import Process
 from labkit.record.sweepdir import SweepDir
-from labkit.workbench import ranking, slots, sweeping, sweeptable
+from labkit.workbench import ranking, sweeping, sweeptable
+from labkit.workbench.daskworkers import DaskWorkers
+from labkit.workbench.slots import Slots
 from labkit.workbench.stops import Stops
 from labkit.workbench.sweeping import Opened
 from labkit.workbench.terminal import printable
@@ -29,14 +31,15 @@ def leave(opened: Opened, room: dict[str, Any]) -> None:
 
     Args:
         opened: The sweep.
-        room: What `slots.slots` takes: `jobs`, `gpus`, `wait`.
+        room: What `sweeping.place` takes: `cluster`, `jobs`, `gpus`, `wait`.
 
     Raises:
         BadInput: There is no room for its runs, or somebody works on it.
         WorkFailed: The process did not begin; the message says what it printed.
     """
     if not room.get("wait"):
-        slots.slots(**room).claims.close()  # refused here, where somebody sees it
+        with _place(opened, room):
+            pass  # refused here, where somebody sees it
     sweep = opened.sweep
     if (other := sweepdir.holder(sweep)) is not None:
         raise BadInput(f"{sweep.name} is being worked on by process {other.pid} on {other.host}: labkit watch it")
@@ -47,6 +50,10 @@ def leave(opened: Opened, room: dict[str, Any]) -> None:
         if not process.is_alive():
             raise WorkFailed(f"{sweep.name} did not begin; {sweep.log} says: {_last_words(sweep)}")
         time.sleep(LOOK_S / 5)
+
+
+def _place(opened: Opened, room: dict[str, Any]) -> Slots | DaskWorkers:
+    return sweeping.place(opened.source, opened.settings, opened.sweep.runs, **room)
 
 
 def _last_words(sweep: SweepDir) -> str:
@@ -125,8 +132,8 @@ def main(arguments: list[str]) -> int:
     _, path, room = arguments
     with Stops() as stops:
         try:
-            with slots.slots(**json.loads(room)) as places:
-                opened = sweeping.reopen(path)
+            opened = sweeping.reopen(path)
+            with _place(opened, json.loads(room)) as places:
                 found, stopping = sweeping.work(opened, places, stops, command=opened.manifest.get("command"))
                 return sweeping.tell(opened, found, stopping, as_json=False)
         except LabkitError as error:

@@ -41,6 +41,10 @@ class Slots:
     environments: list[dict[str, str]]
     claims: ExitStack = field(default_factory=ExitStack)
 
+    def size(self) -> int:
+        """Returns how many runs have room at once."""
+        return len(self.environments)
+
     def __enter__(self) -> Slots:
         return self
 

@@ -10,7 +10,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,7 @@ class Sweeper:
         carry_out: What the executor calls with the job of a run.
         session: The right to work on it; None in tests that need none.
         search: Proposes further points; None where all are listed.
+        stop: Asks a run to stop at its next step; tells whether it did.
         results: Accepted results by point.
         earlier: By point, the run that may be gone on with.
         stopping: The name of the signal that asked for a stop; empty where none did.
@@ -73,6 +74,7 @@ class Sweeper:
     carry_out: CarryOut = outcome.carry_out
     session: Session | None = None
     search: Search | None = None
+    stop: Callable[..., bool] = outcome.stop
     results: dict[int, dict[str, Any]] = field(default_factory=dict)
     earlier: dict[int, RunDir] = field(default_factory=dict)
     running: dict[Future[Outcome], UnderWay] = field(default_factory=dict)
@@ -94,16 +96,19 @@ class Sweeper:
         self.stopping = str(message.get("stop") or self.stopping)
         self.at_once = self.at_once or "signal" in message
 
-    def work(self, executor: Executor, slots: int) -> None:
-        """Executes what has no result yet, so many runs at a time.
+    def work(self, executor: Executor, slots: int | Callable[[], int]) -> None:
+        """Executes what has no result yet, so many runs at a time; a function says how many where that changes.
 
         Raises:
             LabkitError: No further run could be made; those that ran have ended.
         """
         pending = deque(point for point in self.points if point.number not in self.results)
         while ((pending or len(self.points) < self.total) and self._goes_on()) or self.running:
-            while len(self.running) < slots and self._goes_on() and (point := self._next(pending)) is not None:
+            room = slots if isinstance(slots, int) else slots()
+            while len(self.running) < room and self._goes_on() and (point := self._next(pending)) is not None:
                 self._submit(executor, point)
+            if not self.running:
+                time.sleep(TICK_S)  # until there is a worker
             done, _ = wait(self.running, TICK_S, FIRST_COMPLETED)
             for future in done:
                 pending.extend(self._take(future))
@@ -153,6 +158,8 @@ class Sweeper:
             outcome.call_off(under_way.run, "interrupted", "the sweep was stopped before it was started")
             found = outcome.of_run(under_way.run)
         except Exception as error:  # the worker died, and took the call with it
+            if isinstance(error, BrokenExecutor):
+                self.trouble = WorkFailed(f"{error}; go on with: labkit sweep --continue {self.sweep.id}")
             found = self._of_lost(under_way.run, error)
         try:
             return [] if self._settle(under_way.point, found) else [under_way.point]
@@ -164,7 +171,7 @@ class Sweeper:
         """Accepts an outcome; returns False where the point is to have another run."""
         if found.is_mishap:
             self.earlier[point.number] = found.directory
-            if self.stopping:
+            if self.stopping or self.trouble is not None:
                 return True  # without a result: the sweep goes on another time
             if self.retries.setdefault(point.number, 0) < RETRIES:
                 self.retries[point.number] += 1
@@ -183,7 +190,7 @@ class Sweeper:
 
     def _of_lost(self, run: RunDir, error: Exception) -> Outcome:
         """Returns what came of a run whose worker cannot tell any more, once its supervisor has ended it."""
-        if run.process.exists() or not _appears(run.process, LATE_S):
+        if _appears(run.process, LATE_S):
             wait_until_over(run)
         if not run.process.exists() and not run.exit.exists():
             outcome.call_off(run, "killed", f"it was never started: {error}")
@@ -197,14 +204,14 @@ class Sweeper:
         number = signal.Signals[self.stopping] if self.stopping in signal.Signals.__members__ else signal.SIGTERM
         for future, under_way in self.running.items():
             if not under_way.asked_to_stop:
-                under_way.asked_to_stop = future.cancel() or outcome.stop(under_way.run, number)
+                under_way.asked_to_stop = future.cancel() or self.stop(under_way.run, number)
 
     def _prune(self, search: Search) -> None:
         """Stops runs that are not worth their time; why stands in their record first, so that it is not lost."""
         for under_way in self.running.values():
             if not under_way.asked_to_stop and (found := search.prunes(under_way.point, under_way.run)) is not None:
                 why = {"reason": told(found), "pruned": found}
-                under_way.asked_to_stop = outcome.stop(under_way.run, signal.SIGTERM, why)
+                under_way.asked_to_stop = self.stop(under_way.run, signal.SIGTERM, why)
 
     def go_on(self) -> None:
         """Takes up what an earlier session left: finished runs are accepted, others may be gone on with.

@@ -20,7 +20,8 @@ from labkit.record.process import Process
 from labkit.record.rundir import RunDir
 from labkit.record.status import Status
 from labkit.record.sweepdir import Session, SweepDir
-from labkit.workbench import job, notebook, outcome, ranking, resume, search, sweepreport, sweeptable
+from labkit.workbench import job, notebook, outcome, ranking, resume, search, slots, sweepreport, sweeptable
+from labkit.workbench.daskworkers import DaskWorkers
 from labkit.workbench.job import Job
 from labkit.workbench.notebook import Notebook
 from labkit.workbench.params import Source
@@ -85,6 +86,35 @@ class Opened:
     settings: Settings
     manifest: dict[str, Any]
     is_new: bool
+
+
+def place(
+    source: Notebook,
+    settings: Settings,
+    runs: Path | None = None,
+    *,
+    cluster: str | None = None,
+    jobs: int | None = None,
+    gpus: str | None = None,
+    wait: bool = False,
+) -> Slots | DaskWorkers:
+    """Returns where the runs of a sweep have room: on this machine, or on the workers of a cluster.
+
+    Args:
+        source: The notebook.
+        settings: How the runs are made.
+        runs: The folder of runs; by default the lab's.
+        cluster: `dask://host:port`; None for this machine.
+        jobs: How many runs at once.
+        gpus: Which GPUs of this machine.
+        wait: Wait for GPUs that are in use.
+
+    Raises:
+        BadInput: There is no room, or a worker of the cluster does not suit.
+    """
+    if cluster is None:
+        return slots.slots(jobs, gpus, wait=wait)
+    return DaskWorkers(cluster, source, lab.runs_folder(source.path.parent, runs), settings.kernel, jobs)
 
 
 def begin(
@@ -181,7 +211,7 @@ def reopen(name: str, runs: Path | None = None) -> Opened:
 
 def work(
     opened: Opened,
-    room: Slots,
+    room: Slots | DaskWorkers,
     stops: Stops,
     *,
     quiet: bool = False,
@@ -207,15 +237,17 @@ def work(
     session = sweepdir.claim(opened.sweep, command or [])
     try:
         sweeper = _sweeper(opened, command or [], session)
-        many = sweeper.total > len(room.environments) and _loads_torch(opened.source)
+        many = sweeper.total > room.size() and _loads_torch(opened.source)
         sweeper.carry_out = _carry_out(opened, many)
-        with Workers(room.environments, many=many) as workers:  # they import while the rest is looked at
+        if isinstance(room, DaskWorkers):
+            sweeper.stop = room.stop
+        with _workers(room, many) as workers:  # they import while the rest is looked at
             stops.reach(sweeper)
             _take_up(sweeper, opened, retry_failed, quiet)
             asked = opened.settings
             watch = sweeptable.Watch(sweeper, asked.metric, asked.lowest)
             with sweeptable.shown(watch, quiet=quiet):
-                sweeper.work(workers, len(room.environments))
+                sweeper.work(workers, room.size)
             if sweeper.at_once:
                 workers.kill()
         found = sweepreport.summarise(
@@ -236,6 +268,10 @@ def _sweeper(opened: Opened, command: list[str], session: Session) -> Sweeper:
         goal = Goal(str(settings.metric), bool(settings.lowest))
         thinks = Search(opened.plan, goal, opened.source, opened.sweep)
     return Sweeper(opened.sweep, points, partial(_begin_run, opened, command), session=session, search=thinks)
+
+
+def _workers(room: Slots | DaskWorkers, many: bool) -> Workers | DaskWorkers:
+    return room if isinstance(room, DaskWorkers) else Workers(room.environments, many=many)
 
 
 def _loads_torch(source: Notebook) -> bool:
@@ -276,7 +312,7 @@ def _begin_run(opened: Opened, command: list[str], point: Point, earlier: RunDir
     limits: dict[str, Any] = {"timeout_s": settings.timeout_s, "grace_s": settings.grace_s, "command": command}
     if earlier is not None and resume.resumable(earlier):
         try:
-            return resume.prepare(earlier, **limits)
+            return resume.prepare(earlier, trust_silence=True, **limits)
         except BadInput:
             pass  # something is not what it was: it begins anew
     asked = [Source("the sweep", tuple(point.values.items()))]

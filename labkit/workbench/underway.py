@@ -12,7 +12,7 @@ from labkit.record.files import read_json
 from labkit.record.process import Process
 from labkit.record.rundir import RunDir
 from labkit.record.status import Status, status
-from labkit.workbench import slurm
+from labkit.workbench import daskworkers, slurm
 from labkit.workbench.execute import Progress
 from labkit.workbench.terminal import live_line
 
@@ -46,9 +46,13 @@ def stop(run: RunDir, *, wait: bool = True) -> Status:
     while found.state == "queued" and time.monotonic() < end:  # its supervisor is being started
         time.sleep(LOOK_S)
         found = status(run)
+    owner = Process.read((read_json(run.process) or {}).get("process"))
+    if found.state == "running" and owner is not None and not owner.is_here():
+        if daskworkers.stop(run, signal.SIGTERM):
+            return _ended(run) if wait else found
+        found = status(run)
     if found.state != "running":
         raise BadInput(f"{run.name} is {found.state}{f' ({found.reason})' if found.reason else ''}; nothing to stop")
-    owner = Process.read((read_json(run.process) or {}).get("process"))
     if owner is None or not owner.is_here():
         where = owner.host if owner is not None else "another host"
         raise BadInput(f"{run.name} runs on {where}; stop it there")
