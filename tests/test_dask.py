@@ -23,7 +23,7 @@ from labkit.record.process import descendants, stat_fields
 from labkit.record.rundir import RunDir
 from labkit.record.status import status
 from labkit.record.sweepdir import SweepDir
-from labkit.workbench import dasknode, daskworkers, notebook
+from labkit.workbench import daskcluster, dasknode, notebook
 from labkit.workbench.daskworkers import DaskWorkers
 from labkit.workbench.job import Job
 from labkit.workbench.sweep import runs_of
@@ -45,7 +45,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 def worker_of(run: RunDir) -> str:
-    return (read_json(run.attempt / daskworkers.NOTE) or {})["worker"]
+    return (read_json(run.attempt / daskcluster.NOTE) or {})["worker"]
 
 
 def facts_of(run: RunDir) -> dict[str, Any]:
@@ -195,6 +195,28 @@ def test_workers_that_join_are_looked_at_and_those_with_another_folder_are_left_
         assert good.address not in refused.stderr and len(sweepdir.every(runs)) == 1
 
 
+@pytest.mark.faults
+@needs_unshare
+def test_a_run_whose_machine_died_goes_on_elsewhere_from_its_checkpoint(tmp_path: Path, lab: Path):
+    notebook = fixture(lab, "learns")
+    with Cluster(tmp_path / "cluster") as cluster:
+        worker = cluster.worker("--no-nanny", prefix=f"hostname {ELSEWHERE};")
+        with sweeps.started(str(notebook), "-p", "PAUSE_S=0.05,0.04", "--on", cluster.where, cwd=lab) as process:
+            sweep = sweeps.newest(lab)
+            saved = lambda: [run for run in sweeps.running(sweep) if list(run.checkpoints.glob("*.json"))]  # noqa: E731
+            [run] = wait_for(saved, 120, "a checkpoint")
+            whole = [worker.process.pid, *pids_of(run)]
+            for number in (signal.SIGSTOP, signal.SIGKILL):  # nobody is left to say how it ended
+                for pid in whole:
+                    os.kill(pid, number)
+            cluster.worker("--no-nanny")
+            wait_for(lambda: sweepdir.results(sweep), what="the other point's result, meanwhile")
+            assert status(run).state == "running" and not run.exit.exists()
+            _, err = process.communicate(timeout=200)
+        assert process.returncode == 0, err
+        assert len(every(lab / "runs")) == 2 and status(run).state == "finished" and run.attempt.name == "2"
+
+
 @pytest.mark.slow
 def test_other_versions_and_another_notebook_are_refused_worker_by_worker(
     shared: Cluster, lab: Path, monkeypatch: pytest.MonkeyPatch
@@ -223,7 +245,7 @@ def test_a_worker_refuses_a_run_that_was_given_to_another_one(shared: Cluster, l
 
 @pytest.mark.slow
 def test_a_scheduler_that_does_not_answer_is_told(lab: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(daskworkers, "CONNECT_S", 0.5)
+    monkeypatch.setattr(daskcluster, "CONNECT_S", 0.5)
     with pytest.raises(BadInput, match=r"no Dask scheduler answers at dask://127\.0\.0\.1:9"):
         DaskWorkers("dask://127.0.0.1:9", notebook.read(sweeps.trivial(lab)), lab / "runs")
 
@@ -234,7 +256,7 @@ def test_where_the_package_is_missing_the_message_says_how_to_install_it(monkeyp
 
     monkeypatch.setattr(metadata, "version", none)
     with pytest.raises(BadInput, match=r"pip install 'labkit\[dask\]'"):
-        daskworkers.refuse_missing()
+        daskcluster.refuse_missing()
 
 
 def test_threads_that_a_user_has_set_on_a_worker_stay():

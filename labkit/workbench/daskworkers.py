@@ -7,35 +7,27 @@ of a worker that died Dask would do again elsewhere by itself, and a directory m
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
-import shutil
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
-from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, replace
-from importlib import metadata
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labkit.errors import BadInput, FolderProblem
-from labkit.record.files import now, read_json, write_json
 from labkit.record.rundir import RunDir
 from labkit.record.status import FRESH_S, status
-from labkit.workbench import dasknode
+from labkit.workbench import daskcluster, dasknode
 from labkit.workbench.dasknode import Expected, Found
 from labkit.workbench.job import Job
 from labkit.workbench.notebook import Notebook
 from labkit.workbench.workers import WorkerGone
 
-SCHEME = "dask://"
-NOTE = "dask.json"  # in an attempt's folder: which worker has it
-CONNECT_S = 10.0  # for the scheduler to answer
-LOOK_S = 60.0  # for a worker to import labkit and to look at the folder
 TICK_S = 1.0  # between two looks at which workers there are
+ANSWER_S = 30.0  # for a busy scheduler to answer
 NOBODY_S = 300.0  # without any worker, after which a sweep ends
 AGAIN_S = 60.0  # after which a worker that did not suit is looked at again
 BEGIN_S = 5.0  # for the first sign of a run whose worker died, to tell it from one that never began
@@ -52,7 +44,8 @@ class Call:
         job: The run.
         address: The worker that has it; empty while none has.
         task: Dask's future.
-        called_off: It was to stop before it began.
+        is_lost: Its worker is gone, and what became of it is not known yet.
+        is_called_off: It was to stop before it began.
     """
 
     future: Future[Any]
@@ -60,7 +53,8 @@ class Call:
     job: Job
     address: str = ""
     task: Any = None
-    called_off: bool = False
+    is_lost: bool = False
+    is_called_off: bool = False
 
     def fail(self, error: Exception) -> None:
         """Says that there will be no result."""
@@ -85,7 +79,7 @@ class DaskWorkers(Executor):
     def __init__(
         self, where: str, source: Notebook, runs: Path, kernel: str | None = None, jobs: int | None = None
     ) -> None:
-        refuse_missing()
+        daskcluster.refuse_missing()
         self.where = where
         self._expected = Expected(
             str(runs), str(source.path), source.sha256, kernel or source.kernel, dasknode.versions()
@@ -94,7 +88,7 @@ class DaskWorkers(Executor):
         self._open: set[Call] = set()
         self._fit: set[str] = set()
         self._broken = ""
-        self._leaving = self._killed = False
+        self._is_leaving = self._is_killed = False
         self._told: set[str] = set()
         self._background: set[asyncio.Task[None]] = set()
         self._began: Future[None] = Future()
@@ -103,12 +97,14 @@ class DaskWorkers(Executor):
         self._began.result()
 
     def size(self) -> int:
-        """Returns how many runs can go on at once now."""
-        return 1 if self._broken else min(self._jobs, len(self._fit))  # one, for it to be told
+        """Returns how many runs can go on at once now, those that nobody can tell of any more included."""
+        if self._broken:
+            return 1  # which is told why
+        return min(self._jobs, len(self._fit)) + sum(call.is_lost for call in list(self._open))
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Has a worker execute a run, whose job is the only argument."""
-        if self._leaving:
+        if self._is_leaving:
             raise RuntimeError("these workers have been shut down")
         call = Call(Future(), fn, *args, **kwargs)
         self._open.add(call)
@@ -126,20 +122,20 @@ class DaskWorkers(Executor):
         if cancel_futures:
             for call in list(self._open):
                 call.future.cancel()
-        self._leave(killed=False)
+        self._leave(is_killed=False)
         if wait:
             self._thread.join()
 
     def kill(self) -> None:
         """Leaves the cluster at once; the workers end its runs within seconds."""
-        self._leave(killed=True)
+        self._leave(is_killed=True)
         self._thread.join()
 
     def __exit__(self, kind: Any, *_: object) -> None:
         self.kill() if kind is not None else self.shutdown()
 
-    def _leave(self, killed: bool) -> None:
-        self._leaving, self._killed = True, self._killed or killed
+    def _leave(self, *, is_killed: bool) -> None:
+        self._is_leaving, self._is_killed = True, self._is_killed or is_killed
         with suppress(RuntimeError):  # it has left already
             self._loop.call_soon_threadsafe(self._awake.set)
 
@@ -150,9 +146,10 @@ class DaskWorkers(Executor):
         self._awake = asyncio.Event()
         self._calls: asyncio.Queue[Call] = asyncio.Queue()
         try:
-            async with connected(self.where) as client:
+            async with daskcluster.connected(self.where) as client:
                 self._client = client
-                found = await self._look_at_all()
+                found = await daskcluster.look_at_all(client, self.where, self._expected)
+                self._fit.update(found)
                 self._began.set_result(None)
                 await self._serve(found)
         except BaseException as error:
@@ -166,7 +163,7 @@ class DaskWorkers(Executor):
             await self._tick()
 
     def _is_left(self) -> bool:
-        return self._killed or (self._leaving and not self._open)
+        return self._is_killed or (self._is_leaving and not self._open)
 
     async def _tick(self) -> None:
         with suppress(TimeoutError):
@@ -184,48 +181,12 @@ class DaskWorkers(Executor):
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
-    async def _look_at_all(self) -> dict[str, Found]:
-        """Returns the workers, each of which suits."""
-        try:
-            await self._client.run_on_scheduler(dasknode.versions)
-        except Exception as error:
-            raise BadInput(
-                f"the scheduler at {self.where} cannot import labkit; install it there, too ({error})"
-            ) from error
-        there = list(await self._client.nthreads())
-        if not there:
-            raise BadInput(f"{self.where} has no workers; start some: dask worker {self.where.removeprefix(SCHEME)}")
-        with marked(self._expected) as expected:
-            found = dict(zip(there, await asyncio.gather(*(self._look(expected, one) for one in there)), strict=True))
-        if wrong := [line for address, one in found.items() for line in told(address, one)]:
-            raise BadInput("not every worker suits this sweep; nothing was started:\n" + "\n".join(wrong))
-        return found
-
-    async def _look(self, expected: Expected, address: str) -> Found:
-        """Returns what a worker is, and why it does not suit."""
-        try:
-            found = await asyncio.wait_for(self._run_there(address, dasknode.look, expected), LOOK_S)
-            if not isinstance(found, Found):
-                return Found("", "", (f"it cannot execute labkit: {type(found).__name__}: {found}",))
-            if not found.problems and not expected.is_signed(found.id):
-                return replace(found, problems=(f"what it writes into {expected.runs} does not arrive here",))
-            return found
-        except TimeoutError:
-            return Found("", "", (f"it gave no answer within {LOOK_S:.0f} s",))
-        except OSError as error:
-            return Found("", "", (f"it gave no answer: {error}",))
-
-    async def _run_there(self, address: str, fn: Callable[..., Any], *args: Any) -> Any:
-        answers = await self._client.run(fn, *args, workers=[address], on_error="return")
-        return answers.get(address)
-
     async def _serve(self, found: dict[str, Found]) -> None:
         """Passes runs on to the workers that there are, until the sweep leaves or the cluster is gone."""
         lines = {address: asyncio.create_task(self._line(address, one)) for address, one in found.items()}
-        self._fit.update(lines)
         seen = time.monotonic()
         try:
-            while not self._is_left() and not self._broken:
+            while not self._is_left():
                 there = await self._there()
                 for address in [one for one, line in lines.items() if one not in there or line.done()]:
                     lines.pop(address).cancel()
@@ -233,18 +194,19 @@ class DaskWorkers(Executor):
                     lines[address] = asyncio.create_task(self._line(address))
                 seen = time.monotonic() if self._fit else seen
                 self._look_for_anybody(time.monotonic() - seen)
+                if self._broken:
+                    return
                 await self._tick()
         finally:
             for line in lines.values():
                 line.cancel()
             await asyncio.gather(*lines.values(), return_exceptions=True)
-            self._fit.clear()
 
     async def _there(self) -> set[str]:
-        """Returns the addresses of the workers that there are; none where the scheduler is gone."""
+        """Returns the addresses of the workers that there are."""
         try:
             if self._client.status == "running":
-                return set(await asyncio.wait_for(self._client.nthreads(), 3 * CONNECT_S))
+                return set(await asyncio.wait_for(self._client.nthreads(), ANSWER_S))
         except (OSError, TimeoutError):
             pass
         self._broken = f"the Dask scheduler at {self.where} is gone"
@@ -253,7 +215,7 @@ class DaskWorkers(Executor):
     def _look_for_anybody(self, missing_s: float) -> None:
         if missing_s > NOBODY_S:
             self._broken = f"{self.where} has had no worker for {NOBODY_S / 60:.0f} minutes"
-        elif missing_s > 3 * TICK_S:
+        elif missing_s > 5 * TICK_S:
             self._say(f"{self.where} has no worker left; waiting {NOBODY_S / 60:.0f} minutes for another one")
 
     def _say(self, text: str) -> None:
@@ -264,10 +226,11 @@ class DaskWorkers(Executor):
     async def _line(self, address: str, found: Found | None = None) -> None:
         """Passes one run after the other on to a worker, as long as it is there."""
         if found is None:
-            with marked(self._expected) as expected:
-                found = await self._look(expected, address)
+            with daskcluster.marked(self._expected) as expected:
+                found = await daskcluster.look(self._client, address, expected)
         if found.problems:
-            self._say("a worker that joined does not suit and is left out:\n" + "\n".join(told(address, found)))
+            wrong = "\n".join(daskcluster.told(address, found))
+            self._say(f"a worker that joined does not suit and is left out:\n{wrong}")
             await asyncio.sleep(AGAIN_S)
             return
         self._fit.add(address)
@@ -281,14 +244,12 @@ class DaskWorkers(Executor):
         """Has a worker execute a run; tells whether it can be given another one."""
         if not call.future.set_running_or_notify_cancel():
             return True
-        call.address = address
-        with suppress(OSError):
-            write_json(call.job.directory.attempt / NOTE, {"at": self.where, "worker": address, "noted": now()})
+        run, call.address = call.job.directory, address
+        daskcluster.note(run, self.where, address)
+        key = f"labkit-{run.id}-{secrets.token_hex(4)}"
+        alone = {"workers": [address], "allow_other_workers": False, "pure": False, "retries": 0}
         try:
-            call.task = self._client.submit(
-                dasknode.attend, worker_id, call.carry_out, call.job, key=f"labkit-{call.job.directory.id}-"
-                f"{secrets.token_hex(4)}", workers=[address], allow_other_workers=False, pure=False, retries=0,
-            )  # fmt: skip
+            call.task = self._client.submit(dasknode.attend, worker_id, call.carry_out, call.job, key=key, **alone)
             call.future.set_result(await call.task)
             return True
         except asyncio.CancelledError:
@@ -300,101 +261,23 @@ class DaskWorkers(Executor):
 
     async def _lose(self, call: Call, error: Exception) -> None:
         """Gives a run back whose worker cannot tell any more what came of it, as soon as it has ended."""
+        call.is_lost = True
         began, run = time.monotonic(), call.job.directory
         while (age_s := time.monotonic() - began) < OVER_S and not status(run).is_over:
-            if call.called_off or (age_s > BEGIN_S and not run.process.exists()):
+            if call.is_called_off or (age_s > BEGIN_S and not run.process.exists()):
                 break
             await asyncio.sleep(0.2)
-        call.fail(CancelledError() if call.called_off else BrokenExecutor(self._broken) if self._broken else error)
+        call.fail(CancelledError() if call.is_called_off else BrokenExecutor(self._broken) if self._broken else error)
 
     async def _stop(self, run: RunDir, number: int, why: Mapping[str, Any] | None) -> None:
-        while call := next((one for one in self._open if one.address and one.job.run == str(run.path)), None):
+        while call := next((one for one in list(self._open) if one.address and one.job.run == str(run.path)), None):
             try:
-                answer = await self._run_there(call.address, dasknode.stop, run, number, why)
+                answer = await daskcluster.ask(self._client, call.address, dasknode.stop, run, number, why)
             except OSError:
                 return  # the scheduler is gone, and the run ends without being asked
             if answer is False:
-                call.called_off = True
+                call.is_called_off = True
                 await call.task.cancel()
             if answer is None or isinstance(answer, bool):
                 return
             await asyncio.sleep(TICK_S)
-
-
-def refuse_missing() -> None:
-    """Refuses to go on where the package is missing.
-
-    Raises:
-        BadInput: It is; the message says how to install it.
-    """
-    try:
-        metadata.version("distributed")
-    except metadata.PackageNotFoundError:
-        raise BadInput(
-            "--on dask://… needs the package distributed, which is not installed: pip install 'labkit[dask]'"
-        ) from None
-
-
-@asynccontextmanager
-async def connected(where: str) -> AsyncIterator[Any]:
-    """Gives a client of the scheduler at `dask://host:port`.
-
-    Raises:
-        BadInput: Nobody answers there.
-    """
-    from distributed import Client
-
-    for name in ("distributed", "distributed.client"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # what matters of it is told by the sweep
-    address = where.removeprefix(SCHEME)  # Dask's own settings say whether it speaks TCP or TLS
-    try:
-        client = await Client(address, asynchronous=True, timeout=CONNECT_S, set_as_default=False, name="labkit")
-    except (OSError, TimeoutError, ValueError) as error:
-        raise BadInput(f"no Dask scheduler answers at {where}: {error}; start one with `dask scheduler`") from error
-    try:
-        yield client
-    finally:
-        await client.close()
-
-
-@contextmanager
-def marked(expected: Expected) -> Iterator[Expected]:
-    """Gives what workers must find, with a folder that they can find in the folder of runs of this sweep alone."""
-    token = secrets.token_hex(16)
-    mark = Path(expected.runs, f".dask-{token[:12]}")
-    try:
-        mark.mkdir(parents=True)
-        made = replace(expected, mark=mark.name, token=token)
-        made.sign("sweep")
-    except OSError as error:
-        raise FolderProblem(f"{expected.runs} cannot be written: {error.strerror or error}") from error
-    try:
-        yield made
-    finally:
-        shutil.rmtree(mark, ignore_errors=True)
-
-
-def told(address: str, found: Found) -> list[str]:
-    """Returns a line for each reason why a worker does not suit."""
-    where = f"worker {address}" + f" on {found.host}" * bool(found.host)
-    return [f"- {where}: {problem}" for problem in found.problems]
-
-
-def stop(run: RunDir, number: int) -> bool:
-    """Asks a run that a worker of another machine executes to stop at its next step; tells whether it was asked.
-
-    Raises:
-        BadInput: Its scheduler does not answer.
-    """
-    noted = read_json(run.attempt / NOTE) or {}
-    where, address = str(noted.get("at") or ""), str(noted.get("worker") or "")
-    if not where.startswith(SCHEME) or not address:
-        return False
-    refuse_missing()
-
-    async def ask() -> bool:
-        async with connected(where) as client:
-            answers = await client.run(dasknode.stop, run, number, workers=[address], on_error="return")
-            return answers.get(address) is True
-
-    return asyncio.run(ask())

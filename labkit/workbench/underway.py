@@ -12,7 +12,7 @@ from labkit.record.files import read_json
 from labkit.record.process import Process
 from labkit.record.rundir import RunDir
 from labkit.record.status import Status, status
-from labkit.workbench import daskworkers, slurm
+from labkit.workbench import daskcluster, slurm
 from labkit.workbench.execute import Progress
 from labkit.workbench.terminal import live_line
 
@@ -48,7 +48,7 @@ def stop(run: RunDir, *, wait: bool = True) -> Status:
         found = status(run)
     owner = Process.read((read_json(run.process) or {}).get("process"))
     if found.state == "running" and owner is not None and not owner.is_here():
-        if daskworkers.stop(run, signal.SIGTERM):
+        if daskcluster.stop(run, signal.SIGTERM):
             return _ended(run) if wait else found
         found = status(run)
     if found.state != "running":
