@@ -72,11 +72,13 @@ def run(
     """
     from labkit.workbench.stops import Stops
 
-    if (dry_run and not cluster) or (cluster and (preflight or strict or detach)):
-        raise click.UsageError("--dry-run needs --on slurm, which goes without --preflight, --strict and --detach")
+    if dry_run and not cluster:
+        raise click.UsageError("--dry-run needs --on slurm")
+    if cluster and detach:
+        raise BadInput(f"--detach says nothing with --on {cluster}: a job goes on by itself; leave it out")
     with Stops() as stops:
         from labkit.record import lab, summary
-        from labkit.workbench import job, params
+        from labkit.workbench import job, params, slurm
         from labkit.workbench import notebook as notebooks
         from labkit.workbench import preflight as preflights
         from labkit.workbench import resume as resuming
@@ -87,9 +89,18 @@ def run(
         more["command"] = ["labkit", *sys.argv[1:]]
         resumed, newest, others = resuming.named(source, asked, lab.runs_folder(source.path.parent, runs))
         if cluster:
+            extras = slurm.Extras(report, strict)
+            more["grace"] = more.pop("grace_s")
+            if resumed is not None and dry_run:
+                raise BadInput(f"{resumed.name} would go on, as RESUME says; --dry-run shows the script of a new run")
             if resumed is not None:
-                raise BadInput(f"{resumed.name} would go on, which --on {cluster} cannot: labkit resume does it here")
-            return _submit(source, others, more, dry_run, as_json)
+                only = {name: more[name] for name in ("timeout_s", "grace", "command")}
+                goes_on = slurm.resume(resumed, checkpoint=newest, trust_silence=newest is None, **only)
+                return _submit(goes_on, extras, as_json)
+            more["preflight"] = preflight
+            if dry_run:
+                return click.echo(slurm.preview(source, others, extras, **more), nl=False)
+            return _submit(*slurm.prepare(source, others, extras, **more), as_json)
         if preflight and resumed is None:
             trial = job.prepare(source, preflights.asked(source, others), labels=(preflights.LABEL,), **more)
             if status := _carry_out(trial, stops, report, as_json, is_last=False):
@@ -116,6 +127,7 @@ def run(
 @timeout_option
 @grace_option
 @report_option
+@on_option
 @runs_option
 @json_option
 @click.pass_context
@@ -126,6 +138,7 @@ def resume(
     timeout_s: float | None,
     grace_s: float | None,
     report: bool,
+    cluster: str | None,
     runs: Path | None,
     as_json: bool,
 ) -> None:
@@ -134,6 +147,7 @@ def resume(
     \b
     labkit resume last
     labkit resume digits-cnn@last --timeout 3600
+    labkit resume last --on slurm
 
     It ends with the same numbers as if it had never been stopped or killed, or failed. Where code, data or versions are
     not what they were, the differences are listed and nothing is started.
@@ -145,10 +159,12 @@ def resume(
         from labkit.workbench import slurm
 
         directory = find_run(name, runs)
+        more: dict[str, Any] = {"force": force, "timeout_s": timeout_s, "command": ["labkit", *sys.argv[1:]]}
+        if cluster:
+            prepared = slurm.resume(directory, grace=grace_s, **more)
+            return _submit(prepared, slurm.Extras(report, force=force), as_json)
         slurm.refuse_waiting(directory)
-        prepared = resuming.prepare(
-            directory, force=force, timeout_s=timeout_s, grace_s=grace_s, command=["labkit", *sys.argv[1:]]
-        )
+        prepared = resuming.prepare(directory, grace_s=grace_s, **more)
         ctx.exit(_carry_out(prepared, stops, report, as_json))
 
 
@@ -212,16 +228,11 @@ def _leave(prepared: Any, as_json: bool) -> None:
     click.echo(prepared.directory.path)
 
 
-def _submit(source: Any, asked: Any, more: dict[str, Any], dry_run: bool, as_json: bool) -> None:
-    """Prepares a run, hands it to the cluster, and prints where it is; of a dry run the script, and nothing is left."""
-    from labkit.workbench import job, slurm, terminal
+def _submit(prepared: Any, extras: Any, as_json: bool) -> None:
+    """Hands a prepared run to the cluster and prints where it is."""
+    from labkit.workbench import slurm, terminal
 
-    if more["grace_s"] is None:
-        more["grace_s"] = slurm.grace_s(slurm.settings(source.path))
-    if dry_run:
-        return click.echo(slurm.preview(source, asked, **more), nl=False)
-    prepared = job.prepare(source, asked, **more)
-    number = slurm.submit(prepared)
+    number = slurm.submit(prepared, extras)
     if as_json:
         return terminal.print_json(terminal.facts(prepared.directory))
     name = prepared.directory.name

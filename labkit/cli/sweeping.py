@@ -9,7 +9,14 @@ from typing import Any
 
 import click
 
-from labkit.cli.options import grace_option, json_option, runs_option, timeout_option
+from labkit.cli.options import (
+    dry_run_option,
+    grace_option,
+    json_option,
+    runs_option,
+    timeout_option,
+)
+from labkit.errors import BadInput
 
 IN_FILES = (  # options that a sweep's file may say, under the same names
     "--zip --jobs --search --trials --search-seed --prune --no-prune --minimize --maximize --kernel --timeout --grace"
@@ -49,7 +56,12 @@ def _take_options(ctx: click.Context, _: click.Parameter, files: tuple[Path, ...
 @click.option("--zip", "zipped", is_flag=True, help="Take first values together, then second ones, not each with each.")
 @click.option("--continue", "name", metavar="SWEEP", help="Go on with this sweep; `last` for the newest.")
 @click.option("--retry-failed", is_flag=True, help="With --continue: points that did not finish are tried again.")
-@click.option("--on", "cluster", metavar="dask://HOST:PORT", help="Run on the workers of this Dask cluster, one each.")
+@click.option(
+    "--on",
+    "cluster",
+    metavar="slurm|dask://HOST:PORT",
+    help="Submit it as a job array of Slurm, or run on the workers of this Dask cluster, one each.",
+)
 @click.option("--jobs", type=click.IntRange(min=1, max=1024), help="How many runs at once.")
 @click.option("--gpus", metavar="free|N|0,2|none", help="GPUs, one a run; default: all free ones, where there are any.")
 @click.option("--wait", is_flag=True, help="Wait for GPUs that are in use.")
@@ -73,6 +85,7 @@ def _take_options(ctx: click.Context, _: click.Parameter, files: tuple[Path, ...
 @timeout_option
 @grace_option
 @click.option("--report/--no-report", default=True, help="Write the report.html of each run; default: yes.")
+@dry_run_option
 @runs_option
 @json_option
 @click.pass_context
@@ -99,6 +112,7 @@ def sweep(
     timeout_s: float | None,
     grace_s: float | None,
     report: bool,
+    dry_run: bool,
     runs: Path | None,
     as_json: bool,
 ) -> None:
@@ -110,6 +124,7 @@ def sweep(
     labkit sweep notebooks/digits-cnn.ipynb --search tpe --trials 50 --maximize val_accuracy \\
       -p LEARNING_RATE=log:1e-4..1e-1 -p CHANNELS=8..64 -p OPTIMIZER=sgd,adam
     labkit sweep --continue last
+    labkit sweep notebooks/digits-cnn.ipynb -f sweep.yaml --on slurm --dry-run
 
     With --search, LOW..HIGH is a range of integers or floats, log:LOW..HIGH one on a logarithmic scale, and a list is a
     choice. A search does not choose RANDOM_SEED: give it one value, and compare the best points over seeds afterwards.
@@ -136,13 +151,17 @@ def sweep(
         raise click.UsageError("--search needs --trials, and --minimize or --maximize with a metric")
     if sampler is not None and zipped:
         raise click.UsageError("--zip takes lists together, of which --search chooses")
-    if cluster is not None and not cluster.startswith("dask://"):
-        raise click.UsageError(f"--on {cluster}: write dask://HOST:PORT, the address of a Dask scheduler")
+    if cluster not in (None, "slurm") and not str(cluster).startswith("dask://"):
+        raise click.UsageError(f"--on {cluster}: write slurm, or dask://HOST:PORT, the address of a Dask scheduler")
+    if dry_run and cluster != "slurm":
+        raise click.UsageError("--dry-run needs --on slurm")
+    if cluster == "slurm" and detach:
+        raise BadInput("--detach says nothing with --on slurm: jobs go on by themselves; leave it out")
     if cluster and (gpus or wait):
         raise click.UsageError("--gpus and --wait are for this machine; a cluster's workers have their own GPUs")
     with Stops() as stops:
         from labkit.workbench import notebook as notebooks
-        from labkit.workbench import points, search, space, sweeping
+        from labkit.workbench import points, search, slurmsweep, slurmtasks, space, sweeping
 
         command = ["labkit", *sys.argv[1:]]
         source = notebooks.read(Path(os.path.abspath(notebook))) if notebook else None
@@ -154,15 +173,24 @@ def sweep(
             wanted = points.points(source, parameters, files, zipped=zipped)
         lowest = True if minimize else False if maximize else None
         settings = sweeping.Settings(kernel, timeout_s, grace_s, minimize or maximize, lowest, report)
+        if cluster == "slurm" and sampler:
+            slurmsweep.refuse_search()
+        if dry_run and source is not None:
+            return click.echo(slurmsweep.preview_new(source, wanted, settings, runs, jobs), nl=False)
         room: dict[str, Any] = {"cluster": cluster, "jobs": jobs, "gpus": gpus, "wait": wait}
         opened = None
         if source is None:
             opened = sweeping.reopen(str(name), runs)
             source, settings, runs = opened.source, opened.settings, opened.sweep.runs
+        if cluster == "slurm":
+            more = {"jobs": jobs, "retry_failed": retry_failed, "command": command}
+            return _submit(opened or sweeping.begin(source, wanted, settings, runs, command), more, dry_run, as_json)
         if detach:
             return _leave(opened or sweeping.begin(source, wanted, settings, runs, command), room)
         with sweeping.place(source, settings, runs, **room) as places:
             opened = opened or sweeping.begin(source, wanted, settings, runs, command)
+            if known := slurmtasks.under_way(opened.sweep):
+                return _tell_so_far(opened, known, as_json)
             found, stopping = sweeping.work(
                 opened, places, stops, quiet=as_json, retry_failed=retry_failed, command=command
             )
@@ -175,4 +203,37 @@ def _leave(opened: Any, room: dict[str, Any]) -> None:
     apart.leave(opened, room)
     name = opened.sweep.name
     click.echo(f"labkit: {name} goes on by itself: labkit watch {name}, labkit stop {name}", err=True)
+    click.echo(opened.sweep.path)
+
+
+def _submit(opened: Any, more: dict[str, Any], dry_run: bool, as_json: bool) -> None:
+    """Hands what a sweep lacks to the cluster and says what has it; a dry run only prints the script."""
+    from labkit.workbench import slurmsweep, slurmtasks, terminal
+
+    sweep = opened.sweep
+    if dry_run:
+        return click.echo(slurmsweep.preview(opened, more["jobs"]), nl=False)
+    handed = slurmsweep.hand_in(opened, **more)
+    if as_json:
+        facts = {"sweep": sweep.id, "path": str(sweep.path), "job": handed.number or None, "points": handed.points}
+        return terminal.print_json(facts)
+    if handed.tasks:
+        click.echo(f"labkit: {slurmtasks.told(sweep, handed.tasks)}", err=True)
+    if handed.number:
+        has = f"job {handed.number} has {len(handed.points)} points"
+        click.echo(f"labkit: {has} of {sweep.name}: labkit watch {sweep.name}, labkit stop {sweep.name}", err=True)
+    elif not handed.tasks:
+        click.echo(f"labkit: every point of {sweep.name} has its result", err=True)
+    click.echo(sweep.path)
+
+
+def _tell_so_far(opened: Any, known: Any, as_json: bool) -> None:
+    """Writes and prints what has come so far of a sweep that a cluster works on."""
+    from labkit.workbench import slurmsweep, slurmtasks, sweepreport, terminal
+
+    found = slurmsweep.summarise(opened)
+    if as_json:
+        return terminal.print_json(found.facts() | {"path": str(opened.sweep.path), "status": "running"})
+    for line in [*sweepreport.lines(found), slurmtasks.told(opened.sweep, known)]:
+        click.echo(terminal.printable(line), err=True)
     click.echo(opened.sweep.path)

@@ -64,6 +64,11 @@ class SweepDir:
         return self.path / "proposed"
 
     @property
+    def notebook(self) -> Path:
+        """The notebook as it was, of a sweep whose runs a cluster begins whenever it comes to them."""
+        return self.path / "notebook.ipynb"
+
+    @property
     def accepted(self) -> Path:
         """One file a point that has its result."""
         return self.path / "accepted"

@@ -15,7 +15,7 @@ from labkit.record import sweepdir
 from labkit.record.files import read_json
 from labkit.record.process import Process
 from labkit.record.sweepdir import SweepDir
-from labkit.workbench import ranking, sweeping, sweeptable
+from labkit.workbench import ranking, slurmtasks, sweeping, sweeptable
 from labkit.workbench.daskworkers import DaskWorkers
 from labkit.workbench.slots import Slots
 from labkit.workbench.stops import Stops
@@ -43,6 +43,8 @@ def leave(opened: Opened, room: dict[str, Any]) -> None:
     sweep = opened.sweep
     if (other := sweepdir.holder(sweep)) is not None:
         raise BadInput(f"{sweep.name} is being worked on by process {other.pid} on {other.host}: labkit watch it")
+    if known := slurmtasks.under_way(sweep):
+        raise BadInput(f"{slurmtasks.told(sweep, known)}: labkit watch it, or labkit stop it first")
     before = sweepdir.session(sweep)
     arguments = [str(sweep.path), json.dumps(room)]
     process = Process.of(channel.start_detached("labkit.workbench.apart", arguments, sweep.log))
@@ -87,8 +89,12 @@ def watch(sweep: SweepDir) -> dict[str, Any]:
 
 
 def _wait_until_nobody_works(sweep: SweepDir) -> None:
-    while sweepdir.holder(sweep) is not None:
-        time.sleep(LOOK_S)
+    while _is_worked_on(sweep):
+        time.sleep(slurmtasks.ASK_S if slurmtasks.numbers_of(sweep) else LOOK_S)
+
+
+def _is_worked_on(sweep: SweepDir) -> bool:
+    return sweepdir.holder(sweep) is not None or slurmtasks.has_any(sweep)
 
 
 def tell(sweep: SweepDir, found: dict[str, Any]) -> int:
@@ -109,6 +115,8 @@ def stop(sweep: SweepDir, *, wait: bool = True) -> dict[str, Any]:
         WorkFailed: It did not end in time.
     """
     other = sweepdir.holder(sweep)
+    if slurmtasks.stop(sweep):
+        return _stopped(sweep, wait)
     if other is None:
         raise BadInput(f"{sweep.name} is {'over' if sweep.is_over() else 'not being worked on'}; nothing to stop")
     if not other.is_here():
@@ -119,11 +127,16 @@ def stop(sweep: SweepDir, *, wait: bool = True) -> dict[str, Any]:
         raise BadInput(f"{sweep.name} is another user's: process {other.pid} may not be stopped") from None
     except ProcessLookupError:
         pass
+    return _stopped(sweep, wait)
+
+
+def _stopped(sweep: SweepDir, wait: bool) -> dict[str, Any]:
+    """Waits for the end of a sweep that was asked to stop, and returns where it stands."""
     end = time.monotonic() + float(sweep.read_manifest().get("settings", {}).get("grace_s") or 30.0) + STOP_S
-    while wait and sweepdir.holder(sweep) is not None:
+    while wait and _is_worked_on(sweep):
         if time.monotonic() > end:
             raise WorkFailed(f"{sweep.name} was asked to stop and still goes on; see {sweep.path}")
-        time.sleep(LOOK_S)
+        time.sleep(slurmtasks.ASK_S if slurmtasks.numbers_of(sweep) else LOOK_S)
     return where_it_stands(sweep)
 
 

@@ -34,6 +34,7 @@ def prepare(
     checkpoint: int | None = None,
     force: bool = False,
     trust_silence: bool = False,
+    own_notebook: bool = False,
     timeout_s: float | None = None,
     grace_s: float | None = None,
     command: list[str] | None = None,
@@ -46,6 +47,7 @@ def prepare(
         force: Go on although something is not what it was; the differences are recorded.
         trust_silence: Take a run of which nothing is known, and which shows no life any more, for one that is over: a
             queue starts a job again when its machine has died.
+        own_notebook: The notebook may be another one by now: the run goes on with the copy that it began with.
         timeout_s: Seconds that the attempt may take; None for no limit.
         grace_s: Seconds from a stop request to the kill; by default as the lab's settings say.
         command: The command line, for the record.
@@ -65,7 +67,7 @@ def prepare(
             f"{run.name} cannot be resumed: its notebook never calls run.restore(…), so each run of it begins anew; "
             f"start one with `labkit run {os.path.relpath(path)}`"
         )
-    found = differences(run, manifest, path, root)
+    found = differences(run, manifest, path, root, own_notebook=own_notebook)
     if found and not force:
         listed = "\n".join(f"- {line}" for line in found[:SHOWN])
         more = f"\n- and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
@@ -126,12 +128,15 @@ def _home(run: RunDir, manifest: dict[str, Any]) -> tuple[Path, Path]:
     raise BadInput(f"the folder of {inside!r}, the notebook of {run.name}, is not there; go to its lab and try again")
 
 
-def differences(run: RunDir, manifest: dict[str, Any], path: Path, root: Path) -> list[str]:
+def differences(
+    run: RunDir, manifest: dict[str, Any], path: Path, root: Path, *, own_notebook: bool = False
+) -> list[str]:
     """Returns what is not as it was when a run was made: the notebook, its defaults, modules, packages, Python."""
     found: list[str] = []
-    if path.exists():
+    now = run.source / "notebook.ipynb" if own_notebook else path
+    if now.exists():
         try:
-            reasons = stale_reasons(notebook.read(path), root, run, manifest)
+            reasons = stale_reasons(notebook.read(now), root, run, manifest)
             found += [CHANGED if reason == "the notebook changed" else reason for reason in reasons]
         except LabkitError as error:
             found.append(f"the notebook: {error}")

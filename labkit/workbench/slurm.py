@@ -9,8 +9,8 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from labkit.record import checkpoints, config, lab
 from labkit.record.files import now, read_json, write_atomic, write_json
 from labkit.record.rundir import RunDir
 from labkit.record.status import Status, exit_record, status
-from labkit.workbench.slurmscript import AFTER_STOP_S, Places, script
+from labkit.workbench.slurmscript import AFTER_STOP_S, Task, literal, script
 
 if TYPE_CHECKING:
     from labkit.workbench.job import Job
@@ -29,8 +29,36 @@ if TYPE_CHECKING:
 PATIENCE_S = 30.0  # for the cluster to take a job, or to cancel one
 QUEUE_S = 5.0  # for its queue to answer: a list does without
 WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD")
+NOTEBOOK_CHECK = '[ -f "$notebook" ] || fail "the notebook $notebook is not there on $host"'
 WARNING = "SIGUSR1"  # what the time limit announces itself by
 ENDED = ("finished", "failed", "timeout")  # what no job goes on from by itself
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What a job does beside executing its run.
+
+    Attributes:
+        report: It writes the run's report.
+        strict: Its exit status is 1 unless every expectation held.
+        force: It goes on with its run although something is not what it was.
+        trial: The directory of the preflight, which has to finish first; empty without one.
+    """
+
+    report: bool = True
+    strict: bool = False
+    force: bool = False
+    trial: str = ""
+
+    def words(self) -> str:
+        """Returns what the runner is told, as the script has it."""
+        asked = {
+            "--no-report": not self.report,
+            "--strict": self.strict,
+            "--force": self.force,
+            '--preflight "$trial"': bool(self.trial),
+        }
+        return "".join(f" {word}" for word, is_asked in asked.items() if is_asked)
 
 
 def settings(notebook: Path) -> dict[str, Any]:
@@ -38,61 +66,147 @@ def settings(notebook: Path) -> dict[str, Any]:
     return {name: one.value for name, one in config.settings(lab.root(notebook.parent)).items()}
 
 
-def grace_s(known: dict[str, Any]) -> float:
-    """Returns how long a warned run may take to its next step: all of the warning but what closing it takes."""
-    return max(float(known["grace_s"]), float(known["slurm.warn_s"] - AFTER_STOP_S))
+def grace_s(known: Mapping[str, Any], asked: float | None = None) -> float:
+    """Returns how long a warned run may take to its next step: all of the warning but what closing it takes.
+
+    Args:
+        known: The lab's settings.
+        asked: What `--grace` says; None where it is left out.
+
+    Raises:
+        BadInput: More was asked for: the cluster would end the job before that, and nothing would go on with it.
+    """
+    warn_s = known["slurm.warn_s"]
+    most = float(warn_s - AFTER_STOP_S)
+    why = f"a job is warned {warn_s} s before its time limit, and closing a run may take {AFTER_STOP_S} of them"
+    if asked is not None and asked > most:
+        raise BadInput(f"--grace {asked:g} is more than there is: {why}; ask for {most:g}, or set slurm.warn_s higher")
+    if asked is None and known["grace_s"] > most:
+        print(f"labkit: grace_s = {known['grace_s']:g} is {most:g} here: {why}", file=sys.stderr)
+    return most if asked is None else asked
 
 
-def text_of(job: Job) -> str:
+def prepare(
+    source: Notebook, asked: Asked, extras: Extras, *, preflight: bool = False, grace: float | None = None, **more: Any
+) -> tuple[Job, Extras]:
+    """Makes the run of a job, and before it that of its preflight.
+
+    Args:
+        source: The notebook.
+        asked: The parameters asked for.
+        extras: What the job does beside executing its run.
+        preflight: A run with DEBUG comes first.
+        grace: What `--grace` says.
+        **more: What `job.prepare` takes.
+
+    Raises:
+        BadInput: Something of it cannot be; nothing is left over.
+    """
+    from labkit.workbench import job
+    from labkit.workbench import preflight as preflights
+
+    more["grace_s"] = grace_s(settings(source.path), grace)
+    if preflight:
+        trial = job.prepare(source, preflights.asked(source, asked), labels=(preflights.LABEL,), **more)
+        write_json(trial.directory.attempt / "job.json", trial.facts())
+        more["preflight"] = trial.directory.name
+        extras = replace(extras, trial=trial.run)
+    return job.prepare(source, asked, **more), extras
+
+
+def resume(run: RunDir, *, grace: float | None = None, force: bool = False, **more: Any) -> Job:
+    """Claims a run for a job that goes on with it.
+
+    Args:
+        run: The run.
+        grace: What `--grace` says.
+        force: Go on although something is not what it was.
+        **more: What `resume.prepare` takes.
+
+    Raises:
+        BadInput: It cannot go on, or a job goes on with it already; nothing was changed.
+    """
+    from labkit.workbench import resume as resuming
+
+    refuse_waiting(run)
+    root = lab.root(Path(str(run.read_manifest().get("lab") or run.path)))
+    grace_s_ = grace_s({name: one.value for name, one in config.settings(root).items()}, grace)
+    return resuming.prepare(run, force=force, grace_s=grace_s_, **more)
+
+
+def text_of(job: Job, extras: Extras = Extras()) -> str:
     """Returns the batch script of a prepared run."""
     run, notebook = job.directory, Path(job.notebook)
-    places = Places(
-        run=str(run.path.absolute()),
-        lab=str(lab.root(notebook.parent)),
-        notebook=str(notebook),
-        python=sys.executable,
-        log=str((run.attempt / "slurm.log").absolute()),
+    paths = {
+        "run": str(run.path.absolute()),
+        **({"trial": str(Path(extras.trial).absolute())} if extras.trial else {}),
+        "lab": str(lab.root(notebook.parent)),
+        "notebook": str(notebook),
+        "python": sys.executable,
+    }
+    task = Task(
+        about="One run of a notebook",
         name=f"{run.path.parent.name}-{run.id[-6:]}",
+        log=literal(str((run.attempt / "slurm.log").absolute())),
+        paths=paths,
+        checks=(
+            NOTEBOOK_CHECK,
+            '[ -f "$run/run.json" ] || fail "the run $run is not there on $host: choose a shared folder with --runs"',
+        ),
+        command=f'labkit.workbench.slurmnode "$run"{extras.words()}',
+        job="$SLURM_JOB_ID",
+        by_hand="labkit resume $run",
     )
-    return script(places, settings(notebook))
+    return script(task, settings(notebook))
 
 
-def preview(source: Notebook, asked: Asked, runs: Path | None = None, **more: Any) -> str:
+def preview(source: Notebook, asked: Asked, extras: Extras, runs: Path | None = None, **more: Any) -> str:
     """Returns the batch script that a request would have; nothing is left of it.
 
     Args:
         source: The notebook.
         asked: The parameters asked for.
+        extras: What the job does beside executing its run.
         runs: The folder of runs; by default the lab's.
-        **more: What `job.prepare` takes.
+        **more: What `prepare` takes.
     """
-    from labkit.workbench import job
-
     folder = lab.runs_folder(source.path.parent, runs).absolute()
     with tempfile.TemporaryDirectory() as place:
-        prepared = job.prepare(source, asked, runs=runs, place=Path(place), **more)
-        return text_of(prepared).replace(place, str(folder))
+        prepared, extras = prepare(source, asked, extras, runs=runs, place=Path(place), **more)
+        return text_of(prepared, extras).replace(place, str(folder))
 
 
-def submit(job: Job) -> str:
+def submit(job: Job, extras: Extras = Extras()) -> str:
     """Hands a prepared run to the cluster and returns the job's number.
 
     Raises:
-        BadInput: There is no sbatch here.
+        BadInput: There is no sbatch here, or the settings cannot be.
         WorkFailed: The cluster refused it; the run says so.
     """
     run = job.directory
+    runs = [run, *([RunDir(Path(extras.trial))] if extras.trial else [])]
     path = run.attempt / "job.sbatch"
     write_json(run.attempt / "job.json", job.facts())
-    write_atomic(path, text_of(job).encode())
     try:
-        said = _ask("sbatch", "--parsable", str(path))
+        write_atomic(path, text_of(job, extras).encode())
+        number = hand_in(path)
     except (BadInput, WorkFailed) as error:
-        close(run, "failed", f"it was not submitted: {error}")
+        for one in runs:
+            close(one, "failed", f"it was not submitted: {error}")
         raise
-    number = said.strip().partition(";")[0]
-    record(run, number)
+    for one in runs:
+        record(one, number)
     return number
+
+
+def hand_in(path: Path) -> str:
+    """Gives a batch script to the cluster and returns the number of its job.
+
+    Raises:
+        BadInput: There is no sbatch here.
+        WorkFailed: The cluster refused it.
+    """
+    return ask("sbatch", "--parsable", str(path)).strip().partition(";")[0]
 
 
 def record(run: RunDir, number: str) -> None:
@@ -122,13 +236,31 @@ def close(run: RunDir, state: str, reason: str) -> None:
 
 def queue(numbers: Iterable[str]) -> dict[str, str] | None:
     """Returns the states of those jobs that the cluster still has, in its words; None where it gives no answer."""
-    wanted = sorted({number for number in numbers if number})
+    try:
+        return states(numbers)
+    except (BadInput, WorkFailed):
+        return None
+
+
+def states(numbers: Iterable[str]) -> dict[str, str]:
+    """Returns the states of those jobs that the cluster still has, each task of an array by itself, as `12_3`.
+
+    Args:
+        numbers: Numbers of jobs, of arrays, or of tasks, whose whole array is then asked for.
+
+    Raises:
+        BadInput: There is no squeue here.
+        WorkFailed: The cluster gives no answer.
+    """
+    wanted = sorted({number.partition("_")[0] for number in numbers if number})
     if not wanted:
         return {}
     try:
-        said = _ask("squeue", "--noheader", "--format=%i|%T", f"--jobs={','.join(wanted)}", within_s=QUEUE_S)
-    except (BadInput, WorkFailed) as error:
-        return {} if "Invalid job id" in str(error) else None  # the one that was asked for has been forgotten
+        said = ask("squeue", "--noheader", "--array", "--format=%i|%T", f"--jobs={','.join(wanted)}", within_s=QUEUE_S)
+    except WorkFailed as error:
+        if "Invalid job id" in str(error):  # the one that was asked for has been forgotten
+            return {}
+        raise
     return dict(line.strip().split("|", 1) for line in said.splitlines() if "|" in line)
 
 
@@ -204,11 +336,11 @@ def stop(run: RunDir) -> bool:
     if not state:
         return False
     if state in WAITING:
-        _ask("scancel", number)
+        ask("scancel", number)
         if not run.exit.exists():
             close(run, "interrupted", f"job {number} was cancelled before it began")
     else:
-        _ask("scancel", "--signal=TERM", "--batch", number)
+        ask("scancel", "--signal=TERM", "--batch", number)
     return True
 
 
@@ -225,7 +357,7 @@ def refuse_waiting(run: RunDir) -> None:
         raise BadInput(f"{run.name} is {found.state} ({found.reason}); cancel its job first with `labkit stop`")
 
 
-def _ask(*command: str, within_s: float = PATIENCE_S) -> str:
+def ask(*command: str, within_s: float = PATIENCE_S) -> str:
     """Returns what a command of the cluster prints."""
     try:
         done = subprocess.run(

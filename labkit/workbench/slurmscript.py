@@ -1,14 +1,18 @@
-"""The text of the batch script of a run: readable, and of nothing but what was asked for. Pure."""
+"""The text of a batch script: readable, and of nothing but what was asked for. Pure."""
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from labkit.errors import BadInput
+
 GO_ON = 75  # the exit status of a run that was warned and goes on when its job is started again (EX_TEMPFAIL)
 AFTER_STOP_S = 30  # of the warning, for closing the record and asking for the requeue
+EARLY_S = 60  # Slurm may send the warning so much earlier than it was asked for
 
 BODY = """
 set -u
@@ -22,13 +26,12 @@ fail() {
 host=${SLURMD_NODENAME:-$HOSTNAME}
 [ -d "$lab" ] || fail "the lab $lab is not there on $host: share that folder with the nodes, or choose others"
 [ -x "$python" ] || fail "$python is not there on $host: the environment must lie where the nodes see it"
-[ -f "$notebook" ] || fail "the notebook $notebook is not there on $host"
-[ -f "$run/run.json" ] || fail "the run $run is not there on $host: choose a shared folder with --runs"
+@CHECK@
 cd "$lab" || fail "the lab $lab cannot be entered on $host"
 "$python" -P -c "import labkit" || fail "$python on $host has no labkit; what it said stands above"
 
 # The run, and the signals that are passed on to it: the warning before the time limit, and a stop.
-"$python" -P -m labkit.workbench.slurmnode "$run" &
+"$python" -P -m @COMMAND@ &
 runner=$!
 trap 'woken=yes; kill -USR1 "$runner" 2>/dev/null' USR1
 trap 'woken=yes; kill -TERM "$runner" 2>/dev/null' TERM
@@ -41,61 +44,87 @@ done
 
 # Stopped for want of time, with a checkpoint to go on from: the same job goes on with the same run.
 if [ "$status" -eq @GO_ON@ ]; then
-    scontrol requeue "$SLURM_JOB_ID" || fail "job $SLURM_JOB_ID was not queued again; go on with: labkit resume $run"
+    job=@JOB@
+    scontrol requeue "$job" || fail "job $job was not queued again; go on with: @BY_HAND@"
 fi
 exit "$status"
 """
 
 
 @dataclass(frozen=True)
-class Places:
-    """The files that a script names.
+class Task:
+    """What a script brings about.
 
     Attributes:
-        run: The run's directory.
-        lab: The lab's directory.
-        notebook: The notebook's path.
-        python: The interpreter.
-        log: Where the script's own output goes.
+        about: What it says of itself.
         name: The job's name.
+        log: Where its own output goes, as sbatch reads it: `literal` of a path, and `%a` for the number of a task.
+        paths: The files that it names, by the shell's variables: `lab`, `python`, and what `checks` and `command` need.
+        checks: The lines that look whether what is to be done is there on `$host`.
+        command: The module that does it and its arguments, as the shell reads them.
+        job: The job's number, as the shell has it.
+        by_hand: The command that goes on with it, as the shell fills it in.
+        array: The tasks of the array, as sbatch reads them; empty for a job by itself.
     """
 
-    run: str
-    lab: str
-    notebook: str
-    python: str
-    log: str
+    about: str
     name: str
+    log: str
+    paths: Mapping[str, str]
+    checks: tuple[str, ...]
+    command: str
+    job: str
+    by_hand: str
+    array: str = ""
 
 
-def script(places: Places, settings: Mapping[str, Any]) -> str:
-    """Returns the batch script of a run.
+def script(task: Task, settings: Mapping[str, Any]) -> str:
+    """Returns the batch script of a task.
 
     Args:
-        places: The files that it names.
+        task: The task.
         settings: The values of the lab's settings by name, `slurm.time` and the others.
+
+    Raises:
+        BadInput: The time limit leaves nothing before the warning.
     """
+    _refuse_early_warning(settings)
     lines = [str(line) for line in settings["slurm.lines"]]
-    options = [*_options(places, settings), *(line for line in lines if line.startswith("#SBATCH"))]
+    options = [*_options(task, settings), *(line for line in lines if line.startswith("#SBATCH"))]
     shell = [f"module load {shlex.quote(name)}" for name in settings["slurm.modules"]]
     shell += [line for line in lines if not line.startswith("#SBATCH")]
-    named = {"run": places.run, "lab": places.lab, "notebook": places.notebook, "python": places.python}
     parts = [
         "#!/bin/bash",
-        f"# One run of a notebook, made by labkit; asked to stop {settings['slurm.warn_s']} s before the time limit,",
-        "# it saves a checkpoint, and its job is queued again and goes on from there.",
+        f"# {task.about}, made by labkit. Told to stop {settings['slurm.warn_s']} s before the time limit,",
+        "# it saves a checkpoint, is queued again, and goes on from there.",
         *options,
         "",
-        *(f"{name}={shlex.quote(path)}" for name, path in named.items()),
+        *(f"{name}={shlex.quote(path)}" for name, path in task.paths.items()),
         *([""] if shell else []),
         *shell,
     ]
-    return "\n".join(parts) + "\n" + BODY.replace("@GO_ON@", str(GO_ON))
+    filled = {
+        "@CHECK@": "\n".join(task.checks),
+        "@COMMAND@": task.command,
+        "@GO_ON@": str(GO_ON),
+        "@JOB@": task.job,
+        "@BY_HAND@": task.by_hand,
+    }
+    body = BODY
+    for place, text in filled.items():
+        body = body.replace(place, text)
+    return "\n".join(parts) + "\n" + body
 
 
-def _options(places: Places, settings: Mapping[str, Any]) -> list[str]:
-    """Returns the lines that sbatch reads; the log's path has `%` doubled, which sbatch would fill in."""
+def literal(path: str) -> str:
+    """Returns a path for sbatch, which fills in what stands behind `%`."""
+    return path.replace("%", "%%")
+
+
+def _options(task: Task, settings: Mapping[str, Any]) -> list[str]:
+    """Returns the lines that sbatch reads."""
     asked = {
+        "array": task.array,
         "account": settings["slurm.account"],
         "partition": settings["slurm.partition"],
         "time": settings["slurm.time"],
@@ -104,8 +133,8 @@ def _options(places: Places, settings: Mapping[str, Any]) -> list[str]:
         "mem": settings["slurm.memory"],
     }
     options = {
-        "job-name": places.name,
-        "output": places.log.replace("%", "%%"),
+        "job-name": task.name,
+        "output": task.log,
         "open-mode": "append",
         **{name: value for name, value in asked.items() if value},
         "signal": f"B:USR1@{settings['slurm.warn_s']}",
@@ -116,3 +145,29 @@ def _options(places: Places, settings: Mapping[str, Any]) -> list[str]:
 def _quoted(value: str) -> str:
     """Returns a value as sbatch reads it in a script, where quotes hold words together."""
     return shlex.quote(value)
+
+
+def _refuse_early_warning(settings: Mapping[str, Any]) -> None:
+    limit, warn_s = limit_s(settings["slurm.time"]), settings["slurm.warn_s"]
+    if limit is not None and limit < warn_s + EARLY_S:
+        raise BadInput(
+            f"slurm.time = {settings['slurm.time']!r} leaves a run no time: it is warned {warn_s} s before the end, "
+            f"and maybe {EARLY_S} s earlier; ask for more time, or set slurm.warn_s lower"
+        )
+
+
+def limit_s(text: str) -> float | None:
+    """Returns the seconds of a time limit as sbatch takes it; None where it is none, or not known here.
+
+    >>> limit_s("90"), limit_s("1:30"), limit_s("2:00:00"), limit_s("1-12"), limit_s("UNLIMITED")
+    (5400.0, 90.0, 7200.0, 129600.0, None)
+    """
+    match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text.strip())
+    if match is None:
+        return None
+    days, *parts = (int(part) for part in match.groups(default="0"))
+    given = sum(part is not None for part in match.groups()[1:])
+    if match[1] is None and given < 3:  # minutes, or minutes:seconds
+        parts = [0, *parts[:2]]
+    hours, minutes, seconds = parts
+    return float(86400 * days + 3600 * hours + 60 * minutes + seconds)

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -123,6 +123,7 @@ def begin(
     settings: Settings,
     runs: Path | None = None,
     command: list[str] | None = None,
+    place: Path | None = None,
 ) -> Opened:
     """Returns the unfinished sweep of the same notebook and points, else a new one.
 
@@ -132,6 +133,7 @@ def begin(
         settings: How the runs are made.
         runs: The folder of runs; by default the lab's.
         command: The command line, for the record.
+        place: Where to make a new sweep that is only to be looked at; by default the folder of runs.
 
     Raises:
         BadInput: The kernel or the folder cannot be used, or the search cannot be; nothing was started.
@@ -162,7 +164,7 @@ def begin(
         "points": [point.facts() for point in listed],
         **({} if plan is None else {"search": plan.facts()}),
     }
-    sweep = sweepdir.create(folder, manifest)
+    sweep = sweepdir.create(place or folder, manifest)
     known = _unfinished(folder, key, here)
     if known is not None and known != sweep:  # the same command was given twice at once: both mean the older one
         shutil.rmtree(sweep.path)
@@ -193,6 +195,12 @@ def reopen(name: str, runs: Path | None = None) -> Opened:
     if path is None:
         raise BadInput(f"{inside}, the notebook of {sweep.name}, is not there; go to its lab and try again")
     source = notebook.read(path)
+    if sweep.notebook.exists():
+        if source.sha256 != manifest.get("source_sha256"):
+            print(
+                f"labkit: {inside} has changed; {sweep.name} goes on with the copy that it began with", file=sys.stderr
+            )
+        source = replace(notebook.read(sweep.notebook), path=path)
     if source.sha256 != manifest.get("source_sha256"):
         raise BadInput(
             f"{inside} has changed since {sweep.name} was begun, and its results would be of two notebooks; bring it "
@@ -267,7 +275,7 @@ def _sweeper(opened: Opened, command: list[str], session: Session) -> Sweeper:
         points = [Point.of(one) for one in sweepdir.proposed(opened.sweep)]
         goal = Goal(str(settings.metric), bool(settings.lowest))
         thinks = Search(opened.plan, goal, opened.source, opened.sweep)
-    return Sweeper(opened.sweep, points, partial(_begin_run, opened, command), session=session, search=thinks)
+    return Sweeper(opened.sweep, points, partial(begin_run, opened, command), session=session, search=thinks)
 
 
 def _workers(room: Slots | DaskWorkers, many: bool) -> Workers | DaskWorkers:
@@ -293,26 +301,35 @@ def _take_up(sweeper: Sweeper, opened: Opened, retry_failed: bool, quiet: bool) 
     if opened.is_new:
         return
     if retry_failed:
-        for number, result in sweepdir.results(opened.sweep).items():
-            if ranking.is_failed(result):
-                sweepdir.put_aside(opened.sweep, number)
+        take_back(opened.sweep)
     sweeper.go_on()
     if not quiet:
         done = f"{len(sweeper.results)} of {sweeper.total} points have a result"
         print(f"labkit: {opened.sweep.name} goes on; {done}", file=sys.stderr)
 
 
+def take_back(sweep: SweepDir) -> None:
+    """Takes the results back that are no finished runs, so that their points can have others.
+
+    Raises:
+        OSError: A file cannot be moved.
+    """
+    for number, result in sweepdir.results(sweep).items():
+        if ranking.is_failed(result):
+            sweepdir.put_aside(sweep, number)
+
+
 def _carry_out(opened: Opened, many: bool) -> Callable[[Job], outcome.Outcome]:
     return partial(outcome.carry_out, report=opened.settings.report, warm_s=WARM_S * many)
 
 
-def _begin_run(opened: Opened, command: list[str], point: Point, earlier: RunDir | None) -> Job:
+def begin_run(opened: Opened, command: list[str], point: Point, earlier: RunDir | None) -> Job:
     """Makes the run of a point; one that was interrupted goes on from its checkpoint where that can be."""
     settings = opened.settings
     limits: dict[str, Any] = {"timeout_s": settings.timeout_s, "grace_s": settings.grace_s, "command": command}
     if earlier is not None and resume.resumable(earlier):
         try:
-            return resume.prepare(earlier, trust_silence=True, **limits)
+            return resume.prepare(earlier, trust_silence=True, own_notebook=opened.sweep.notebook.exists(), **limits)
         except BadInput:
             pass  # something is not what it was: it begins anew
     asked = [Source("the sweep", tuple(point.values.items()))]
