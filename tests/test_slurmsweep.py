@@ -121,7 +121,7 @@ def test_continuing_submits_only_the_points_without_a_result(cluster: Cluster) -
     assert "--array=2\n" in (sweep.path / "slurm" / "2" / "job.sbatch").read_text()
     wait_for(lambda: all_gone(cluster), 120)
     assert sweepdir.results(sweep)[2]["reason"].endswith("ValueError: two") and sweep.is_over(), said(sweep)
-    assert [len(runs) for runs in runs_of(sweep).values()] == [1, 2, 1]
+    assert {point: len(runs) for point, runs in runs_of(sweep).items()} == {1: 1, 2: 2, 3: 1}
 
 
 @pytest.mark.slow
