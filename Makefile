@@ -39,8 +39,8 @@ lab: ## JupyterLab on this machine's loopback with a token: [ARGS="--no-browser 
 doctor: ## check the environment and say what is off
 	$(IN_ENV) labkit doctor
 
-setup: ## teach git here about notebooks; print the line that puts labkit on the PATH
-	$(IN_ENV) labkit setup
+setup: ## teach git here about notebooks; install the kernels that start warm; print the line for the PATH
+	$(IN_ENV) sh -c 'labkit kernels install >&2; exec labkit setup'
 
 diff: ## what changed in notebooks since this branch left another: [BASE=main]
 	$(IN_ENV) sh -c 'exec labkit diff -- "$${LABKIT_BASE:-main}"'
