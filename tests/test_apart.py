@@ -100,6 +100,17 @@ def test_a_sweep_that_a_cell_starts_is_followed_and_read(lab: Path) -> None:
     assert "finished" in repr(tried) and str(tried.path) in repr(tried)
 
 
+def test_a_search_that_a_cell_starts_is_followed_and_read(lab: Path) -> None:
+    tried = sweep("trivial.ipynb", X="1..100", RANDOM_SEED=0, search="random", trials=3, minimize="loss", jobs=2)
+    assert tried.wait(120) == "finished"
+    table = tried.results()
+    assert len(set(table["X"])) == 3 and list(table["loss"]) == list(table["X"])
+    assert "3 of 3 done" in repr(tried)
+    for wrong in ({"search": "tpe"}, {"search": "tpe", "minimize": "loss", "zipped": True}):
+        with pytest.raises(RunProblem, match="a search needs minimize or maximize"):
+            sweep("trivial.ipynb", X="1..100", **wrong)
+
+
 def test_a_sweep_that_a_cell_started_can_be_stopped(lab: Path) -> None:
     tried = sweep("endless.ipynb", X=[1, 2], jobs=1)
     wait_for(lambda: runs_something(tried.directory), 90)

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import sweeps
 from click.testing import CliRunner
+from dask_cluster import Cluster
 from running import labkit, make_lab, wait_for
 from tiny import parameters, write
 
@@ -64,7 +65,7 @@ import labkit
 run = labkit.start()
 for epoch in range(40):
     run.log(epoch, val_loss=X + 1 / (epoch + 1))
-    time.sleep(0.0 if X <= 2 else 0.5)
+    time.sleep(0.0 if X <= 2 else PAUSE)
 """
 
 
@@ -300,18 +301,7 @@ def swept_lab(tmp_path: Path) -> Path:
 def test_without_optuna_a_search_says_how_to_install_it(swept_lab: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     found = sweeps.trivial(swept_lab)
-    options = [
-        "--search",
-        "tpe",
-        "--trials",
-        "3",
-        "--minimize",
-        "loss",
-        "-p",
-        "X=1..9",
-        "--runs",
-        str(swept_lab / "runs"),
-    ]
+    options = ["--runs", str(swept_lab / "runs"), *"--search tpe --trials 3 --minimize loss -p X=1..9".split()]
     done = CliRunner().invoke(cli.main, ["sweep", str(found), *options])
     assert done.exit_code == 2 and "pip install 'labkit[search]'" in done.output
     assert not (swept_lab / "runs" / "sweeps").exists()
@@ -338,30 +328,26 @@ def test_a_training_is_searched_from_a_file_and_the_page_says_how_it_went(swept_
     assert "best so far" in page and "tpe, seed 0, without pruning: RATE=log:0.0001..0.1" in page
 
 
-def is_worst_last(seed: int, source: Notebook, sweep: SweepDir) -> bool:
-    """Whether by this seed the first six points are fast and good, and the seventh is slow and bad."""
-    found = Search(plan(7, "random", seed=seed, space=Space({"X": Range(0.0, 4.0)}, {})), LOSS, source, sweep)
-    *first, last = (found.propose(number).values["X"] for number in range(1, 8))
-    return max(first) < 2 < last
+def slow(lab: Path) -> Path:
+    """A notebook that is slow where X is more than 2, and the better the lower X is."""
+    return write(lab / "notebooks" / "slow.ipynb", parameters("X: float = 0.0\nPAUSE: float = 0.5"), SLOW)
+
+
+def worst_last(lab: Path) -> list[str]:
+    """A search over that notebook whose first six points are fast and good, and whose seventh is slow and bad."""
+    path, space = slow(lab), Space({"X": Range(0.0, 4.0)}, {})
+    for seed in range(10_000):
+        found = Search(plan(7, "random", seed=seed, space=space), LOSS, notebook.read(path), SweepDir(lab))
+        *first, last = (found.propose(number).values["X"] for number in range(1, 8))
+        if max(first) < 2 < last:
+            break
+    options = f"--search random --trials 7 --search-seed {seed} --minimize val_loss -p X=0..4 --no-report"
+    return [str(path), *options.split()]
 
 
 @pytest.mark.slow
 def test_a_run_that_is_not_worth_its_time_is_pruned_and_is_no_failure(swept_lab: Path):
-    path = write(swept_lab / "notebooks" / "slow.ipynb", parameters("X: float = 0.0"), SLOW)
-    seed = next(seed for seed in range(10_000) if is_worst_last(seed, notebook.read(path), SweepDir(swept_lab)))
-    asked = [
-        "--search",
-        "random",
-        "--trials",
-        "7",
-        "--minimize",
-        "val_loss",
-        "-p",
-        "X=0..4",
-        "--search-seed",
-        str(seed),
-    ]
-    found = sweeps.run(str(path), *asked, "--jobs", "1", "--no-report", cwd=swept_lab)
+    found = sweeps.run(*worst_last(swept_lab), "--jobs", "1", cwd=swept_lab)
     assert found.exit_status == 0, found.err
     pruned = {number: result for number, result in found.results.items() if result["status"] == "pruned"}
     assert 7 in pruned and {result["status"] for result in found.results.values()} == {"pruned", "finished"}
@@ -382,21 +368,20 @@ def test_a_run_that_is_not_worth_its_time_is_pruned_and_is_no_failure(swept_lab:
 
 
 @pytest.mark.slow
+def test_on_a_dask_cluster_runs_are_pruned_too(swept_lab: Path, tmp_path: Path):
+    asked = worst_last(swept_lab)
+    with Cluster(tmp_path / "cluster") as cluster:
+        cluster.worker("--no-nanny", "--nthreads", "1")
+        found = sweeps.run(*asked, "--on", cluster.where, cwd=swept_lab)
+    assert found.exit_status == 0, found.err
+    assert found.results[7]["status"] == "pruned" and found.results[7]["pruned"]["after"] >= 3
+    assert metrics.read(RunDir(found.sweep.runs / found.results[7]["run"]).metrics).rows < 40
+
+
+@pytest.mark.slow
 def test_what_was_to_be_pruned_when_its_sweep_was_killed_is_pruned(swept_lab: Path):
-    source = write(swept_lab / "notebooks" / "slow.ipynb", parameters("X: float = 0.0"), SLOW)
-    asked = [
-        str(source),
-        "--search",
-        "random",
-        "--trials",
-        "2",
-        "--minimize",
-        "val_loss",
-        "-p",
-        "X=3..4",
-        "--jobs",
-        "1",
-    ]
+    options = "--search random --trials 2 --minimize val_loss -p X=3..4 --jobs 1"
+    asked = [str(slow(swept_lab)), *options.split()]
     with sweeps.started(*asked, cwd=swept_lab) as process:
         sweep = sweeps.newest(swept_lab)
         [run] = wait_for(lambda: [run for run in sweeps.running(sweep) if run.metrics.stat().st_size], what="a run")
@@ -414,7 +399,7 @@ def test_what_was_to_be_pruned_when_its_sweep_was_killed_is_pruned(swept_lab: Pa
 @pytest.mark.slow
 def test_a_killed_search_has_one_result_a_trial_and_the_points_of_one_that_lived(swept_lab: Path, tmp_path: Path):
     source = sweeps.trivial(swept_lab)
-    asked = ["--search", "tpe", "--trials", "14", "--minimize", "loss", "-p", "X=1..1000", "--jobs", "1", "--no-report"]
+    asked = "--search tpe --trials 14 --minimize loss -p X=1..1000 --jobs 1 --no-report".split()
     random.seed(0)
     found = sweeps.kill_and_continue(source, swept_lab, asked, kills=3, longest_s=4.0)
     assert found.exit_status == 0, found.err
@@ -423,10 +408,31 @@ def test_a_killed_search_has_one_result_a_trial_and_the_points_of_one_that_lived
     assert [one["metrics"] for one in other.results.values()] == [one["metrics"] for one in found.results.values()]
 
 
+@pytest.mark.faults
+@pytest.mark.timeout(3600)
+def test_a_search_with_pruning_killed_15_times_has_one_result_a_trial(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    lab = make_lab(tmp_path / "lab")
+    asked = "--search random --trials 60 --minimize val_loss -p X=1..3 -p PAUSE=0.05 --jobs 2".split()
+    found = sweeps.kill_and_continue(slow(lab), lab, asked, kills=15, longest_s=10.0)
+    states = [result["status"] for result in found.results.values()]
+    with capsys.disabled():
+        begun = len(every(lab / "runs"))
+        print(f"{states.count('finished')} finished, {states.count('pruned')} pruned, of {begun} runs that were begun")
+    assert found.exit_status == 0, found.err
+    assert sorted(found.results) == list(range(1, 61)) and set(states) == {"finished", "pruned"}
+    assert len({result["run"] for result in found.results.values()}) == 60
+    for number, result in found.results.items():
+        manifest = RunDir(found.sweep.runs / result["run"]).read_manifest()
+        proposed = read_json(found.sweep.proposed / f"{number}.json") or {}
+        assert (manifest["point"], manifest["given"]) == (number, proposed["given"])
+
+
 @pytest.mark.slow
 def test_ctrl_c_leaves_a_search_that_goes_on(swept_lab: Path):
-    source = write(swept_lab / "notebooks" / "slow.ipynb", parameters("X: float = 0.0"), SLOW)
-    asked = [str(source), "--search", "tpe", "--trials", "4", "--maximize", "val_loss", "-p", "X=0..4", "--jobs", "2"]
+    options = "--search tpe --trials 4 --maximize val_loss -p X=0..4 --jobs 2"
+    asked = [str(slow(swept_lab)), *options.split()]
     with sweeps.started(*asked, cwd=swept_lab) as process:
         sweep = sweeps.newest(swept_lab)
         wait_for(lambda: sweeps.running(sweep), what="a run")

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from labkit.errors import RunProblem
 from labkit.kernel.submit import LOOK_S, ask, view
@@ -31,6 +31,8 @@ def sweep(
     gpus: str | None = None,
     minimize: str | None = None,
     maximize: str | None = None,
+    search: Literal["tpe", "random"] | None = None,
+    trials: int = 50,
     **parameters: Any,
 ) -> SubmittedSweep:
     """Runs a notebook once for each combination of parameters, in the background; it outlives this kernel.
@@ -39,6 +41,7 @@ def sweep(
 
     >>> tried = labkit.sweep("digits-cnn.ipynb", LEARNING_RATE=[0.1, 0.01], RANDOM_SEED=range(1, 6))
     >>> tried.view()
+    >>> labkit.sweep("digits-cnn.ipynb", search="tpe", maximize="val_accuracy", LEARNING_RATE="log:1e-4..1e-1")
 
     Args:
         notebook: As seen from the working directory.
@@ -47,7 +50,10 @@ def sweep(
         gpus: Which GPUs, one a run: `free`, a number of them, or indices such as `0,2`; `none`.
         minimize: The metric of which the lowest is best.
         maximize: The metric of which the highest is best.
-        **parameters: For each a list, a tuple or a range of values, or one value.
+        search: Have points proposed by what earlier ones came to: `tpe` or `random`.
+        trials: How many points a search proposes.
+        **parameters: For each a list, a tuple or a range of values, or one value; of a search `"LOW..HIGH"` and
+            `"log:LOW..HIGH"` too, and a list is a choice.
 
     Returns:
         The sweep, which can be looked at, waited for and stopped.
@@ -57,8 +63,11 @@ def sweep(
     """
     if minimize and maximize:
         raise RunProblem("labkit.sweep: either minimize or maximize")
+    if search and (zipped or not (minimize or maximize)):
+        raise RunProblem("labkit.sweep: a search needs minimize or maximize, and takes nothing zipped")
     values = {name: list(one) if isinstance(one, (tuple, range)) else one for name, one in parameters.items()}
     asked = {"zipped": zipped, "jobs": jobs, "gpus": gpus, "minimize": minimize, "maximize": maximize}
+    asked |= {"search": search, "trials": trials}
     try:
         path = ask({"notebook": os.path.abspath(notebook), "values": values, "sweep": asked})
     except RunProblem as error:

@@ -305,9 +305,9 @@ def claim(sweep: SweepDir, command: list[str]) -> Session:
         BadInput: Somebody else has it.
         FolderProblem: The sweep cannot be written.
     """
-    if (other := holder(sweep)) is not None:
+    newest = session(sweep)  # looked for once: who begins a session after this is in the way of the rename
+    if (other := _holder(newest)) is not None:
         raise BadInput(_held(sweep, other))
-    newest = session(sweep)
     number = int(newest.name) + 1 if newest else 1
     hidden = sweep.sessions / f".{number}.{secrets.token_hex(4)}"
     target = sweep.sessions / str(number)
@@ -332,7 +332,10 @@ def session(sweep: SweepDir) -> Path | None:
 
 def holder(sweep: SweepDir) -> Process | None:
     """Returns who works on a sweep now; None where nobody does."""
-    newest = session(sweep)
+    return _holder(session(sweep))
+
+
+def _holder(newest: Path | None) -> Process | None:
     if newest is None or (newest / "end.json").exists():
         return None
     found = Process.read((read_json(newest / "holder.json") or {}).get("creator"))

@@ -124,18 +124,25 @@ class Space:
         return cls(free, {name: read_literal(text) for name, text in facts["fixed"].items()})
 
 
-def space(source: Notebook, assignments: Iterable[str], files: Iterable[Path] = ()) -> Space:
-    """Returns the search space that a command line asks for.
+def space(
+    source: Notebook,
+    assignments: Iterable[str],
+    files: Iterable[Path] = (),
+    *,
+    values: Mapping[str, Any] | None = None,
+) -> Space:
+    """Returns the search space that a command line or a cell asks for.
 
     Args:
         source: The notebook that declares the parameters.
         assignments: What `-p` says.
         files: YAML files; later ones win, and `-p` wins over all.
+        values: What a cell gave to `labkit.sweep`: lists are choices, ranges are text.
 
     Raises:
         ParameterProblem: Something of it cannot be; nothing was started.
     """
-    axes, door = points.listed(source, assignments, files, _read)
+    axes, door = points.listed(source, assignments, files, _read, values)
     for at, axis in enumerate(axes):  # each value once, beside the first ones of the others
         for value in axis.values[1:]:
             door.admit(

@@ -38,10 +38,14 @@ def _run(notebook: str, values: dict[str, Any], promoted_from: str | None = None
 
 
 def _sweep(notebook: str, values: dict[str, Any], sweep: dict[str, Any]) -> Path:
-    from labkit.workbench import apart, points, sweeping
+    from labkit.workbench import apart, points, search, space, sweeping
 
     source = notebooks.read(Path(notebook))
-    wanted = points.points(source, (), values=values, zipped=sweep["zipped"])
+    wanted: list[points.Point] | search.Plan
+    if sweep["search"]:
+        wanted = search.Plan(space.space(source, (), values=values), sweep["search"], sweep["trials"])
+    else:
+        wanted = points.points(source, (), values=values, zipped=sweep["zipped"])
     lowest = True if sweep["minimize"] else False if sweep["maximize"] else None
     settings = sweeping.Settings(metric=sweep["minimize"] or sweep["maximize"], lowest=lowest)
     opened = sweeping.begin(source, wanted, settings, command=["labkit.sweep()"])
