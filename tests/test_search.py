@@ -440,6 +440,8 @@ def test_ctrl_c_leaves_a_search_that_goes_on(swept_lab: Path):
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130 and f"labkit sweep --continue {sweep.id}" in err
     assert len(sweepdir.proposed(sweep)) < 4 and not sweep.is_over()
+    refused = labkit("sweep", "--continue", str(sweep.path), "--on", "slurm", "--dry-run")
+    assert refused.returncode == 2 and "a search chooses each point" in refused.stderr
     continued = subprocess.run(
         sweeps.command("--continue", sweep.id), cwd=swept_lab, capture_output=True, text=True, timeout=200
     )

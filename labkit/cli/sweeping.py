@@ -182,6 +182,8 @@ def sweep(
         if source is None:
             opened = sweeping.reopen(str(name), runs)
             source, settings, runs = opened.source, opened.settings, opened.sweep.runs
+            if cluster == "slurm" and opened.plan is not None:
+                slurmsweep.refuse_search()
         if cluster == "slurm":
             more = {"jobs": jobs, "retry_failed": retry_failed, "command": command}
             return _submit(opened or sweeping.begin(source, wanted, settings, runs, command), more, dry_run, as_json)
