@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from labkit.record import sweepdir
 from labkit.record.find import every
 from labkit.record.status import status
 from labkit.record.sweepdir import SweepDir
+from labkit.workbench import sweeping
 from labkit.workbench.sweep import runs_of
 
 pytestmark = pytest.mark.slow
@@ -85,7 +87,42 @@ def test_a_sweep_is_stopped_from_another_shell_and_goes_on_later(lab: Path) -> N
 def test_a_sweep_without_room_is_refused_where_it_is_left(lab: Path) -> None:
     done = labkit(lab, "sweep", "notebooks/trivial.ipynb", "-p", "X=1,2", "--detach", "--gpus", "64")
     assert done.returncode == 2 and "GPU" in done.stderr
-    assert not every(lab / "runs")
+    assert not every(lab / "runs") and not sweepdir.every(lab / "runs")
+    waits = labkit(lab, "sweep", "notebooks/trivial.ipynb", "-p", "X=1,2", "--gpus", "64", "--wait")
+    assert waits.returncode == 2 and "will never be free" in waits.stderr
+
+
+def test_the_same_command_with_other_settings_goes_on_with_those(lab: Path) -> None:
+    options = ("notebooks/endless.ipynb", "-p", "X=1,2", "--jobs", "1")
+    made = left(lab, *options, "--minimize", "loss", "--timeout", "500")
+    wait_for(lambda: runs_something(made), 90)
+    assert labkit(lab, "stop", made.name).returncode == 0
+    done = labkit(lab, "sweep", *options, "--maximize", "gain", "--timeout", "4", "--no-report")
+    assert "goes on with other settings: timeout_s 4.0, not 500.0, metric gain, not loss" in done.stderr
+    assert done.stdout.strip() == str(made.path) and made.is_over()
+    assert {one["status"] for one in sweepdir.results(made).values()} == {"timeout"}
+    assert made.read_manifest()["settings"]["metric"] == "gain"
+
+
+def test_a_run_of_a_sweep_that_is_stopped_by_hand_is_not_tried_again(lab: Path) -> None:
+    made = left(lab, "notebooks/endless.ipynb", "-p", "X=1,2", "--jobs", "1", "--timeout", "600")
+    wait_for(lambda: runs_something(made), 90)
+    assert labkit(lab, "stop", "last").returncode == 0
+    wait_for(lambda: sweepdir.results(made), 30)
+    (result,) = sweepdir.results(made).values()
+    assert (result["status"], result["reason"]) == ("interrupted", "stopped by hand")
+    wait_for(lambda: len(runs_of(made)) == 2, 60)
+    assert labkit(lab, "stop", made.name).returncode == 0
+    assert {point: len(runs) for point, runs in runs_of(made).items()} == {1: 1, 2: 1}
+
+
+def test_a_copied_lab_goes_on_with_its_own_notebook(lab: Path) -> None:
+    made = left(lab, "notebooks/trivial.ipynb", "-p", "X=1,2")
+    wait_for(made.is_over, 90)
+    copy = lab.with_name("copy")
+    shutil.copytree(lab, copy, symlinks=True)
+    opened = sweeping.reopen(str(copy / "runs" / made.name))
+    assert opened.source.path == copy / "notebooks" / "trivial.ipynb"
 
 
 def test_a_sweep_that_a_cell_starts_is_followed_and_read(lab: Path) -> None:

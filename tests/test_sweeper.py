@@ -9,24 +9,27 @@ import subprocess
 import sys
 from concurrent.futures import Executor, Future
 from concurrent.futures import ThreadPoolExecutor as Threads
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from running import make_lab
 from tiny import plain_environment
 
 from labkit.errors import BadInput, FolderProblem, RunNotFound, WorkFailed
 from labkit.record import sweepdir
-from labkit.record.find import every
+from labkit.record.find import every, whereabouts
+from labkit.record.process import Process
 from labkit.record.rundir import RunDir, create
 from labkit.record.status import status
 from labkit.record.sweepdir import SweepDir
-from labkit.workbench import ranking, sweepreport
+from labkit.workbench import outcome, ranking, sweepreport
 from labkit.workbench.job import Job
 from labkit.workbench.outcome import Outcome
 from labkit.workbench.points import Point
 from labkit.workbench.ranking import Goal
-from labkit.workbench.sweep import Sweeper
+from labkit.workbench.sweep import Begin, Sweeper, runs_of
 from labkit.workbench.workers import WorkerGone, Workers
 
 FINISHED = {"status": "finished", "reason": "", "metrics": {"loss": 1.0}, "run": "a/b"}
@@ -92,17 +95,99 @@ def test_what_was_killed_is_tried_twice_more_and_what_failed_is_not(sweep: Sweep
     ]
 
 
+def creates(sweep: SweepDir, **more: Any) -> Begin:
+    """Makes real directories of runs that this process means to start."""
+    facts = {"sweep": sweep.id, "creator": Process.of(os.getpid()).facts(), **more}
+    return lambda point, earlier: Job(str(create(sweep.runs, "some", facts | {"point": point.number}).path), "", {}, "")
+
+
+@pytest.mark.timeout(40)
 def test_workers_that_die_before_they_start_anything_end_the_sweep(sweep: SweepDir, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("labkit.workbench.sweep.LATE_S", 0.0)
+    monkeypatch.setattr("labkit.workbench.sweep.LATE_S", 0.1)
     executor = Answers()
     executor.answers = Dying()
-    sweeper = Sweeper(
-        sweep, some(100), lambda point, earlier: Job(str(create(sweep.runs, "some", {}).path), "", {}, "")
-    )
-    with pytest.raises(WorkFailed, match="6 workers in a row died"):
-        sweeper.work(executor, 2)
-    assert len(every(sweep.runs)) <= 8 and sweepdir.results(sweep) == {}
+    with pytest.raises(WorkFailed, match=r"3 runs in a row did not start.*--continue"):
+        Sweeper(sweep, some(100), creates(sweep)).work(executor, 2)
+    assert len(every(sweep.runs)) <= 4 and sweepdir.results(sweep) == {}
     assert {status(run).state for run in every(sweep.runs)} == {"killed"}
+
+
+def test_runs_whose_kernel_does_not_start_end_the_sweep_and_no_point_has_that_for_its_result(sweep: SweepDir):
+    executor = Answers()
+    executor.answers = NotStarting()
+    with pytest.raises(WorkFailed, match="3 runs in a row did not start: no kernel could be started"):
+        Sweeper(sweep, some(100), begin).work(executor, 2)
+    assert len(executor.asked) <= 4 and sweepdir.results(sweep) == {}
+
+
+class NotStarting(dict):
+    """Answers for any point that no kernel could be started."""
+
+    def get(self, key: Any, default: Any = None) -> list[Any]:
+        reason = "no kernel could be started: No space left on device"
+        return [Outcome("/nowhere/runs/some/1", "failed", reason, is_mishap=True, began=False)]
+
+
+def test_a_run_that_goes_on_though_its_worker_died_never_has_another_beside_it(
+    sweep: SweepDir, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("labkit.workbench.sweep.wait_until_over", lambda run, meanwhile: False)
+    makes = creates(sweep)
+
+    def running(point: Point, earlier: RunDir | None) -> Job:
+        job = makes(point, earlier)
+        job.directory.process.parent.mkdir(parents=True, exist_ok=True)
+        job.directory.process.write_text(json.dumps({"process": Process.of(os.getpid()).facts()}))
+        return job
+
+    executor = Answers()
+    executor.answers = Dying()
+    with pytest.raises(WorkFailed, match="still runs, though its worker died"):
+        Sweeper(sweep, some(3), running).work(executor, 1)
+    assert len(every(sweep.runs)) == 1 and sweepdir.results(sweep) == {}
+
+
+def test_a_clock_that_was_set_back_hides_no_run(sweep: SweepDir):
+    creates(sweep)(some(1)[0], None)
+    (made,) = every(sweep.runs)
+    day, rest = made.path.name.split("T")
+    earlier = f"{datetime.strptime(day, '%Y%m%d') - timedelta(hours=1):%Y%m%d}T23{rest[2:]}"
+    made.path.rename(made.path.with_name(earlier))
+    assert [run.id for run in runs_of(sweep)[1]] == [earlier]
+
+
+def test_a_full_disk_is_said_also_where_a_sweep_is_taken_up(sweep: SweepDir, monkeypatch: pytest.MonkeyPatch):
+    made = creates(sweep)(some(1)[0], None).directory
+    made.process.parent.mkdir(parents=True, exist_ok=True)
+    made.process.write_text("{}")
+    made.exit.write_text(json.dumps({"status": "finished"}))
+
+    def full(*_: Any) -> bool:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sweepdir, "accept", full)
+    with pytest.raises(FolderProblem, match="No space left on device"):
+        Sweeper(sweep, some(1), begin, report=False).go_on()
+
+
+def test_a_run_that_was_stopped_by_hand_is_a_result(sweep: SweepDir):
+    made = creates(sweep)(some(1)[0], None).directory
+    made.process.parent.mkdir(parents=True, exist_ok=True)
+    made.exit.write_text(json.dumps({"status": "interrupted", "reason": "stopped by SIGTERM"}))
+    assert outcome.of_run(made).is_mishap
+    made.stop.write_text(json.dumps({"reason": "stopped by hand", "by_hand": True}))
+    found = outcome.of_run(made)
+    assert (found.state, found.reason, found.is_mishap) == ("interrupted", "stopped by hand", False)
+
+
+def test_last_is_the_newest_sweep_of_the_lab_that_one_stands_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    runs = tmp_path / "shared"
+    labs = [make_lab(tmp_path / name) for name in ("a", "b")]
+    made = [sweepdir.create(runs, {"points": [], **whereabouts(lab, runs)}) for lab in labs]
+    monkeypatch.setenv("LABKIT_RUNS", str(runs))
+    for lab, sweep in zip(labs, made, strict=True):
+        monkeypatch.chdir(lab)
+        assert sweepdir.find("last", runs) == sweep
 
 
 class Dying(dict):

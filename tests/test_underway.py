@@ -89,6 +89,13 @@ def test_a_submitted_run_can_be_stopped(lab: Path, monkeypatch: pytest.MonkeyPat
     assert trial.wait(60).state == "interrupted"
 
 
+def test_a_run_is_stopped_also_right_after_it_was_submitted(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(lab / "notebooks")
+    trial = submit("n.ipynb", STEPS=10_000)
+    trial.stop()
+    assert trial.wait(60).state == "interrupted"
+
+
 def test_what_cannot_be_run_is_refused_where_it_is_submitted(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(lab / "notebooks")
     with pytest.raises(RunProblem, match="STEPS"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -160,8 +161,8 @@ def sweep(
     if cluster and (gpus or wait):
         raise click.UsageError("--gpus and --wait are for this machine; a cluster's workers have their own GPUs")
     with Stops() as stops:
+        from labkit.workbench import apart, points, search, slurmsweep, slurmtasks, space, sweeping
         from labkit.workbench import notebook as notebooks
-        from labkit.workbench import points, search, slurmsweep, slurmtasks, space, sweeping
 
         command = ["labkit", *sys.argv[1:]]
         source = notebooks.read(Path(os.path.abspath(notebook))) if notebook else None
@@ -188,8 +189,9 @@ def sweep(
             more = {"jobs": jobs, "retry_failed": retry_failed, "command": command}
             return _submit(opened or sweeping.begin(source, wanted, settings, runs, command), more, dry_run, as_json)
         if detach:
+            apart.refuse_without_room(source, settings, runs, room)
             return _leave(opened or sweeping.begin(source, wanted, settings, runs, command), room)
-        with sweeping.place(source, settings, runs, **room) as places:
+        with sweeping.place(source, settings, runs, **room, waiting=_waiting(stops)) as places:
             opened = opened or sweeping.begin(source, wanted, settings, runs, command)
             if known := slurmtasks.under_way(opened.sweep):
                 return _tell_so_far(opened, known, as_json)
@@ -197,6 +199,19 @@ def sweep(
                 opened, places, stops, quiet=as_json, retry_failed=retry_failed, command=command
             )
         ctx.exit(sweeping.tell(opened, found, stopping, as_json=as_json))
+
+
+def _waiting(stops: Any) -> Callable[[str], None]:
+    """Returns what is called while there is no room: it says once what is waited for, and heeds a stop."""
+    said: list[str] = []
+
+    def waiting(problem: str) -> None:
+        stops.refuse()
+        if not said:
+            said.append(problem)
+            click.echo(f"labkit: waiting: {problem}", err=True)
+
+    return waiting
 
 
 def _leave(opened: Any, room: dict[str, Any]) -> None:

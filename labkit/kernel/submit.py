@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -17,10 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from labkit.errors import RunProblem
+from labkit.errors import BadInput, RunProblem
 from labkit.kernel.past import PastRun
-from labkit.record.files import read_json
-from labkit.record.process import Process
+from labkit.launch.stopping import ask_to_stop
 from labkit.record.rundir import RunDir
 from labkit.record.status import Status
 
@@ -79,10 +77,16 @@ class Submitted(PastRun):
         return found
 
     def stop(self) -> None:
-        """Asks it to stop at its next step; `labkit resume` goes on with it."""
-        owner = Process.read((read_json(self.directory.process) or {}).get("process"))
-        if owner is not None and owner.is_here() and owner.is_alive():
-            os.kill(owner.pid, signal.SIGTERM)
+        """Asks it to stop at its next step; `labkit resume` goes on with it.
+
+        Raises:
+            RunProblem: It cannot be asked from here; the message says why.
+        """
+        if not self.status.is_over:
+            try:
+                ask_to_stop(self.directory)
+            except BadInput as error:
+                raise RunProblem(str(error)) from error
 
     def view(self) -> Any:
         """Returns a widget that follows it until it is over."""

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -113,9 +114,17 @@ class SubmittedSweep:
         return found
 
     def stop(self) -> None:
-        """Asks its runs to stop at their next step; the same call goes on with it."""
+        """Asks its runs to stop at their next step; the same call goes on with it.
+
+        Raises:
+            RunProblem: It is worked on on another host.
+        """
         other = sweepdir.holder(self.directory)
-        if other is not None and other.is_here():
+        if other is None:
+            return
+        if not other.is_here():
+            raise RunProblem(f"{self.directory.name} is worked on on {other.host}; stop it there")
+        with suppress(ProcessLookupError):
             os.kill(other.pid, signal.SIGTERM)
 
     def view(self) -> Any:

@@ -129,6 +129,15 @@ def has_fresh_heartbeat(run: RunDir) -> bool:
     return age_s is not None and abs(age_s) < FRESH_S
 
 
+def shows_life(process: Process, sign: Path) -> bool:
+    """Tells whether a process lives: it is seen, or it cannot be and has lately touched a file."""
+    if process.is_here() and process.is_alive():
+        return True
+    if not _is_fresh(sign):
+        return False
+    return not process.is_here() or _lives_in_a_container(process) or _is_out_of_sight(process)
+
+
 def _lives_in_a_container(process: Process) -> bool:
     """Tells whether a process lives in a namespace below this one, where it has the number that it recorded."""
     if process.start == 0 or process.boot != boot_id():

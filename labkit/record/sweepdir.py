@@ -10,18 +10,21 @@ import os
 import re
 import secrets
 import shutil
-import time
+import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from labkit.errors import BadInput, FolderProblem, RunNotFound
+from labkit.record import lab
 from labkit.record.files import now, read_json, write_json
+from labkit.record.find import is_of, whereabouts
 from labkit.record.process import Process
 from labkit.record.rundir import ID, SWEEPS
-from labkit.record.status import FRESH_S
+from labkit.record.status import HEARTBEAT_S, shows_life
 
 FORMAT = 1
 SESSION = re.compile(r"[1-9][0-9]{0,8}")
@@ -116,6 +119,17 @@ class SweepDir:
             raise FolderProblem(f"{self.manifest} has format {found.get('format')!r}, this labkit reads up to {FORMAT}")
         return found
 
+    def write_manifest(self, manifest: Mapping[str, Any]) -> None:
+        """Replaces what was asked.
+
+        Raises:
+            FolderProblem: It cannot be written.
+        """
+        try:
+            write_json(self.manifest, manifest)
+        except OSError as error:
+            raise FolderProblem(f"{self.manifest} cannot be written: {error.strerror or error}") from error
+
     def is_over(self) -> bool:
         """Tells whether every point had a result, and the summary was written."""
         return self.summary.exists()
@@ -170,13 +184,23 @@ def find(text: str, runs: Path) -> SweepDir:
         return SweepDir(path)
     known = every(runs)
     name = text.removeprefix(f"{SWEEPS}/")
-    found = known[-1:] if name == "last" else [one for one in known if name and one.id.endswith(name)]
+    found = (
+        _of_this_lab(known, runs)[-1:] if name == "last" else [one for one in known if name and one.id.endswith(name)]
+    )
     if len(found) == 1:
         return found[0]
     listed = ", ".join(one.id for one in (found or known)[-5:]) or "none"
     raise RunNotFound(
         f"{text!r} names {len(found) or 'no'} sweep{'s' * (len(found) > 1)} in {runs}; there are: {listed}"
     )
+
+
+def _of_this_lab(known: list[SweepDir], runs: Path) -> list[SweepDir]:
+    """Returns the sweeps of the working directory's lab; all where its own folder of runs is another."""
+    root = lab.root(Path.cwd())
+    here = whereabouts(root, runs)
+    own = [one for one in known if is_of(read_json(one.manifest) or {}, here)]
+    return own or (known if lab.runs_folder(root) != runs else [])
 
 
 # results
@@ -279,19 +303,21 @@ class Session:
     """The right to work on a sweep, until `end`, or until this process is gone."""
 
     path: Path
-    beaten: float = 0.0
+    _over: threading.Event = field(default_factory=threading.Event)
 
-    def beat(self) -> None:
-        """Shows life, for other hosts; at most every second."""
-        if time.monotonic() - self.beaten > 1.0:
-            self.beaten = time.monotonic()
-            try:
-                os.utime(self.path / "holder.json")
-            except OSError:
-                pass
+    def show_life(self) -> None:
+        """Shows life to other hosts from now on, whatever else this process is doing."""
+
+        def beat() -> None:
+            while not self._over.wait(HEARTBEAT_S):
+                with suppress(OSError):
+                    os.utime(self.path / "holder.json")
+
+        threading.Thread(target=beat, name="labkit-sweep", daemon=True).start()
 
     def end(self) -> None:
         """Gives the right back."""
+        self._over.set()
         try:
             write_json(self.path / "end.json", {"ended": now()}, durable=False)
         except OSError:
@@ -321,7 +347,9 @@ def claim(sweep: SweepDir, command: list[str]) -> Session:
         if target.exists():
             raise BadInput(_held(sweep, holder(sweep))) from None
         raise FolderProblem(f"{sweep.sessions} cannot be written: {error.strerror or error}") from error
-    return Session(target)
+    taken = Session(target)
+    taken.show_life()
+    return taken
 
 
 def session(sweep: SweepDir) -> Path | None:
@@ -341,8 +369,7 @@ def _holder(newest: Path | None) -> Process | None:
     found = Process.read((read_json(newest / "holder.json") or {}).get("creator"))
     if found is None:
         return None
-    works = found.is_alive() if found.is_here() else _is_fresh(newest / "holder.json")
-    return found if works else None
+    return found if shows_life(found, newest / "holder.json") else None
 
 
 def _names(folder: Path) -> list[str]:
@@ -350,13 +377,6 @@ def _names(folder: Path) -> list[str]:
         return os.listdir(folder)
     except OSError:
         return []
-
-
-def _is_fresh(path: Path) -> bool:
-    try:
-        return abs(time.time() - path.stat().st_mtime) < FRESH_S
-    except OSError:
-        return False
 
 
 def _held(sweep: SweepDir, other: Process | None) -> str:

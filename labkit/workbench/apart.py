@@ -7,19 +7,20 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from labkit.errors import BadInput, LabkitError, WorkFailed
 from labkit.launch import channel
 from labkit.record import sweepdir
-from labkit.record.files import read_json
+from labkit.record.files import read_json, write_json
 from labkit.record.process import Process
 from labkit.record.sweepdir import SweepDir
 from labkit.workbench import ranking, slurmtasks, sweeping, sweeptable
-from labkit.workbench.daskworkers import DaskWorkers
-from labkit.workbench.slots import Slots
+from labkit.workbench.notebook import Notebook
 from labkit.workbench.stops import Stops
-from labkit.workbench.sweeping import Opened
+from labkit.workbench.sweeping import Opened, Settings
 from labkit.workbench.terminal import printable
 
 LOOK_S = 0.25
@@ -31,15 +32,12 @@ def leave(opened: Opened, room: dict[str, Any]) -> None:
 
     Args:
         opened: The sweep.
-        room: What `sweeping.place` takes: `cluster`, `jobs`, `gpus`, `wait`.
+        room: What `sweeping.place` takes: `cluster`, `jobs`, `gpus`, `wait`; `refuse_without_room` has looked at it.
 
     Raises:
-        BadInput: There is no room for its runs, or somebody works on it.
+        BadInput: Somebody works on it.
         WorkFailed: The process did not begin; the message says what it printed.
     """
-    if not room.get("wait"):
-        with _place(opened, room):
-            pass  # refused here, where somebody sees it
     sweep = opened.sweep
     if (other := sweepdir.holder(sweep)) is not None:
         raise BadInput(f"{sweep.name} is being worked on by process {other.pid} on {other.host}: labkit watch it")
@@ -48,14 +46,21 @@ def leave(opened: Opened, room: dict[str, Any]) -> None:
     before = sweepdir.session(sweep)
     arguments = [str(sweep.path), json.dumps(room)]
     process = Process.of(channel.start_detached("labkit.workbench.apart", arguments, sweep.log))
-    while sweepdir.session(sweep) == before and not room.get("wait"):
+    while sweepdir.session(sweep) == before:
         if not process.is_alive():
             raise WorkFailed(f"{sweep.name} did not begin; {sweep.log} says: {_last_words(sweep)}")
         time.sleep(LOOK_S / 5)
 
 
-def _place(opened: Opened, room: dict[str, Any]) -> Slots | DaskWorkers:
-    return sweeping.place(opened.source, opened.settings, opened.sweep.runs, **room)
+def refuse_without_room(source: Notebook, settings: Settings, runs: Path | None, room: dict[str, Any]) -> None:
+    """Refuses a sweep for whose runs there is no room, before it is begun: where somebody sees it.
+
+    Raises:
+        BadInput: There is none.
+    """
+    if not room.get("wait"):
+        with sweeping.place(source, settings, runs, **room):
+            pass
 
 
 def _last_words(sweep: SweepDir) -> str:
@@ -67,15 +72,19 @@ def _last_words(sweep: SweepDir) -> str:
 
 def where_it_stands(sweep: SweepDir) -> dict[str, Any]:
     """Returns what a table of the sweep shows: as its process wrote it, or what the directory tells."""
-    results = sweepdir.results(sweep)
     found = read_json(sweep.progress)
     if found is not None and sweepdir.holder(sweep) is not None:
         return found
-    total = sweepdir.total(sweep.read_manifest())
-    failed = sum(map(ranking.is_failed, results.values()))
-    counts = {"points": total, "done": len(results), "failed": failed}
-    head = f"{len(results)} of {total} done" + (f" · {failed} failed" if failed else "")
+    counts = _counted(sweep)
+    failed = counts["failed"]
+    head = f"{counts['done']} of {counts['points']} done" + (f" · {failed} failed" if failed else "")
     return {**counts, "head": head, "best": (found or {}).get("best") or "", "rows": []}
+
+
+def _counted(sweep: SweepDir) -> dict[str, int]:
+    results = sweepdir.results(sweep)
+    total, failed = sweepdir.total(sweep.read_manifest()), sum(map(ranking.is_failed, results.values()))
+    return {"points": total, "done": len(results), "failed": failed}
 
 
 def watch(sweep: SweepDir) -> dict[str, Any]:
@@ -145,13 +154,29 @@ def main(arguments: list[str]) -> int:
     _, path, room = arguments
     with Stops() as stops:
         try:
-            opened = sweeping.reopen(path)
-            with _place(opened, json.loads(room)) as places:
-                found, stopping = sweeping.work(opened, places, stops, command=opened.manifest.get("command"))
-                return sweeping.tell(opened, found, stopping, as_json=False)
+            return _work(sweeping.reopen(path), json.loads(room), stops)
         except LabkitError as error:
             print(f"labkit: {error}", file=sys.stderr)
             return error.exit_status
+
+
+def _work(opened: Opened, room: dict[str, Any], stops: Stops) -> int:
+    """Works on a sweep, of which this process takes hold before it waits for room."""
+    command = opened.manifest.get("command") or []
+    session = sweepdir.claim(opened.sweep, command)
+
+    def waiting(problem: str) -> None:
+        stops.refuse()
+        facts = _counted(opened.sweep) | {"head": f"waiting: {problem}", "best": "", "rows": []}
+        with suppress(OSError):
+            write_json(opened.sweep.progress, facts, durable=False)
+
+    try:
+        with sweeping.place(opened.source, opened.settings, opened.sweep.runs, **room, waiting=waiting) as places:
+            found, stopping = sweeping.work(opened, places, stops, command=command, session=session)
+    finally:
+        session.end()
+    return sweeping.tell(opened, found, stopping, as_json=False)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ class Outcome:
         is_mishap: It ended for something that is not the notebook's doing, so that it may be tried again.
         problem: Why its report could not be written; empty where it was.
         pruned: Why its sweep stopped it as not worth its time: `metric`, `value`, `after` how many; None where not.
+        began: A kernel was started for it.
     """
 
     run: str
@@ -50,6 +51,7 @@ class Outcome:
     is_mishap: bool = False
     problem: str = ""
     pruned: dict[str, Any] | None = None
+    began: bool = True
 
     @property
     def directory(self) -> RunDir:
@@ -135,13 +137,14 @@ def write_report(run: RunDir) -> str:
 def of_run(run: RunDir, found: Status | None = None, problem: str = "") -> Outcome:
     """Returns what has come of a run so far; one that its sweep has stopped for good is `pruned`."""
     found = found or status(run)
-    mishap = is_mishap(found)
+    state, reason, mishap = found.state, found.reason, is_mishap(found)
     asked = (read_json(run.stop) or {}) if mishap and found.is_over else {}
     if (pruned := asked.get("pruned")) is not None:
         state, reason, mishap = "pruned", str(asked.get("reason")), False
-    else:
-        state, reason = found.state, found.reason
-    return Outcome(str(run.path), state, reason, found.duration_s, last_values(run), mishap, problem, pruned)
+    elif asked.get("by_hand") and state == "interrupted":  # somebody wanted no more of this point
+        reason, mishap = str(asked.get("reason")), False
+    began = run.process.exists()
+    return Outcome(str(run.path), state, reason, found.duration_s, last_values(run), mishap, problem, pruned, began)
 
 
 def is_mishap(ended: Status) -> bool:

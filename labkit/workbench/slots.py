@@ -10,7 +10,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
@@ -26,7 +26,7 @@ THREADS = (
     "VECLIB_MAXIMUM_THREADS",
 )
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-WAIT_S = 5.0  # between two looks at GPUs that are in use
+WAIT_S = 5  # between two looks at GPUs that are in use
 
 
 @dataclass
@@ -69,7 +69,13 @@ def _threads(count: int, given: Mapping[str, str]) -> dict[str, str]:
     return {name: str(count) for name in THREADS if name not in given}
 
 
-def slots(jobs: int | None = None, gpus: str | None = None, *, wait: bool = False) -> Slots:
+def slots(
+    jobs: int | None = None,
+    gpus: str | None = None,
+    *,
+    wait: bool = False,
+    waiting: Callable[[str], object] = lambda problem: None,
+) -> Slots:
     """Returns room for runs: one for each free GPU where this machine has any, else for so many cores.
 
     Args:
@@ -77,6 +83,7 @@ def slots(jobs: int | None = None, gpus: str | None = None, *, wait: bool = Fals
         gpus: `free` for all free ones, `2` for so many of them, `0,2` for these (`0,` for one), `none` for cores; None
             for `free` where there is any GPU.
         wait: Wait until there are as many as asked for.
+        waiting: Called each second meanwhile, with what is waited for; it may raise.
 
     Raises:
         BadInput: No such GPU is there, or none is free.
@@ -88,7 +95,8 @@ def slots(jobs: int | None = None, gpus: str | None = None, *, wait: bool = Fals
     read_wanted(wanted)  # before anybody waits
     while True:
         claims = ExitStack()
-        claimed, problem = take(visible(every(), given.get(VISIBLE)), wanted, claims)
+        there = visible(every(), given.get(VISIBLE))
+        claimed, problem = take(there, wanted, claims)
         if claimed and not problem:
             count = jobs or len(claimed)
             threads = _threads(max(1, cores // count), given)
@@ -96,7 +104,10 @@ def slots(jobs: int | None = None, gpus: str | None = None, *, wait: bool = Fals
         claims.close()
         if not wait:
             raise BadInput(f"{problem}; --wait waits, --gpus none runs on cores")
-        time.sleep(WAIT_S)
+        refuse_missing(there, wanted)
+        for _ in range(WAIT_S):
+            waiting(problem)
+            time.sleep(1.0)
 
 
 def read_wanted(text: str) -> tuple[list[int] | None, int | None]:
@@ -152,6 +163,17 @@ def take(there: Sequence[Gpu], wanted: str, claims: ExitStack) -> tuple[list[Gpu
         return claimed, ""
     said = "; ".join(busy) or f"there are {len(there)}"
     return claimed, f"{needed} GPU{'s' * (needed > 1)} wanted, {len(claimed)} free: {said}"
+
+
+def refuse_missing(there: Sequence[Gpu], wanted: str) -> None:
+    """Refuses to wait for more GPUs than there are.
+
+    Raises:
+        BadInput: There are not so many.
+    """
+    count = read_wanted(wanted)[1] or 1
+    if count > len(there):
+        raise BadInput(f"--gpus {wanted} --wait: there are {len(there)} GPUs here, so {count} will never be free")
 
 
 def claim(uuid: str, claims: ExitStack) -> bool:

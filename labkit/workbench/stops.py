@@ -45,6 +45,11 @@ class Stops:
                 signal.signal(number, handler)
             self._earlier.clear()
 
+    def refuse(self, *_: object) -> None:
+        """Ends this process with the status that a stop has, where one came before there was anything to stop."""
+        if self.stopping:
+            raise SystemExit(130 if self.stopping == "SIGINT" else 143)
+
     def _take(self, number: int, _: FrameType | None) -> None:
         if number == signal.SIGHUP:
             processes.leave_terminal()

@@ -48,8 +48,10 @@ def _sweep(notebook: str, values: dict[str, Any], sweep: dict[str, Any]) -> Path
         wanted = points.points(source, (), values=values, zipped=sweep["zipped"])
     lowest = True if sweep["minimize"] else False if sweep["maximize"] else None
     settings = sweeping.Settings(metric=sweep["minimize"] or sweep["maximize"], lowest=lowest)
+    room = {"jobs": sweep["jobs"], "gpus": sweep["gpus"]}
+    apart.refuse_without_room(source, settings, None, room)
     opened = sweeping.begin(source, wanted, settings, command=["labkit.sweep()"])
-    apart.leave(opened, {"jobs": sweep["jobs"], "gpus": sweep["gpus"]})
+    apart.leave(opened, room)
     return opened.sweep.path
 
 

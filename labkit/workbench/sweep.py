@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from labkit.record.files import read_json
 from labkit.record.find import every
 from labkit.record.rundir import RunDir
 from labkit.record.status import status
-from labkit.record.sweepdir import Session, SweepDir
+from labkit.record.sweepdir import SweepDir
 from labkit.workbench import outcome
 from labkit.workbench.job import Job
 from labkit.workbench.outcome import Outcome
@@ -31,7 +32,8 @@ from labkit.workbench.search import Search, told
 TICK_S = 0.2
 RETRIES = 2  # of a point whose run ended for something that is not the notebook's doing
 ORPHANS_S = 60.0  # for the supervisors of a killed sweep's runs to end them; it takes them two seconds
-STILLBORN = 6  # workers in a row that die before they start a run: the next ones would, too
+STILLBORN = RETRIES + 1  # runs in a row whose kernel did not start: those of other points would not, either
+CLOCKS = timedelta(days=1)  # by which the clocks of hosts may differ, or one be set back
 LATE_S = 2.0  # for a supervisor that was just told to start a kernel when its worker died
 
 Begin = Callable[[Point, RunDir | None], Job]  # makes the run of a point, or claims the one to go on with
@@ -57,7 +59,6 @@ class Sweeper:
         points: All of its points; of a search those that it has proposed so far.
         begin: Makes the run of a point.
         carry_out: What the executor calls with the job of a run.
-        session: The right to work on it; None in tests that need none.
         search: Proposes further points; None where all are listed.
         stop: Asks a run to stop at its next step; tells whether it did.
         results: Accepted results by point.
@@ -65,14 +66,14 @@ class Sweeper:
         stopping: The name of the signal that asked for a stop; empty where none did.
         at_once: It was asked for twice.
         trouble: Why no further run can be made; None where it can.
-        stillborn: How many workers in a row died before they started a run.
+        report: A run that its worker could not finish gets its report, too.
+        stillborn: How many runs in a row never started.
     """
 
     sweep: SweepDir
     points: list[Point]
     begin: Begin
     carry_out: CarryOut = outcome.carry_out
-    session: Session | None = None
     search: Search | None = None
     stop: Callable[..., bool] = outcome.stop
     results: dict[int, dict[str, Any]] = field(default_factory=dict)
@@ -82,6 +83,7 @@ class Sweeper:
     stopping: str = ""
     at_once: bool = False
     trouble: LabkitError | None = None
+    report: bool = True
     stillborn: int = 0
     say: Callable[[Point, Mapping[str, Any]], object] = lambda point, result: None
     tick: Callable[[], object] = lambda: None  # called all the while
@@ -112,8 +114,6 @@ class Sweeper:
             done, _ = wait(self.running, TICK_S, FIRST_COMPLETED)
             for future in done:
                 pending.extend(self._take(future))
-            if self.session is not None:
-                self.session.beat()
             self.tick()
             if self.search is not None:
                 self._prune(self.search)
@@ -153,19 +153,29 @@ class Sweeper:
         under_way = self.running.pop(future)
         try:
             found = future.result()
-            self.stillborn = 0
         except CancelledError:
             outcome.call_off(under_way.run, "interrupted", "the sweep was stopped before it was started")
             found = outcome.of_run(under_way.run)
         except Exception as error:  # the worker died, and took the call with it
             if isinstance(error, BrokenExecutor):
-                self.trouble = WorkFailed(f"{error}; go on with: labkit sweep --continue {self.sweep.id}")
+                self.trouble = WorkFailed(f"{error}; {self._how_to_go_on()}")
             found = self._of_lost(under_way.run, error)
+        self._look_whether_it_began(found)
         try:
             return [] if self._settle(under_way.point, found) else [under_way.point]
         except OSError as error:
             self.trouble = FolderProblem(f"{self.sweep.accepted} cannot be written: {error.strerror or error}")
             return []
+
+    def _look_whether_it_began(self, found: Outcome) -> None:
+        """Ends a sweep whose runs do not start any more, before each of its points has that for its result."""
+        self.stillborn = self.stillborn + 1 if found.is_mishap and not found.began else 0
+        if self.stillborn >= STILLBORN and self._goes_on():
+            said = f"{STILLBORN} runs in a row did not start: {found.reason}"
+            self.trouble = WorkFailed(f"{said}; mend that, then {self._how_to_go_on()}")
+
+    def _how_to_go_on(self) -> str:
+        return f"go on with: labkit sweep --continue {self.sweep.id}"
 
     def _settle(self, point: Point, found: Outcome) -> bool:
         """Accepts an outcome; returns False where the point is to have another run."""
@@ -190,14 +200,12 @@ class Sweeper:
 
     def _of_lost(self, run: RunDir, error: Exception) -> Outcome:
         """Returns what came of a run whose worker cannot tell any more, once its supervisor has ended it."""
-        if _appears(run.process, LATE_S):
-            wait_until_over(run)
+        if _appears(run.process, LATE_S) and not wait_until_over(run, meanwhile=self.tick):
+            self.trouble = WorkFailed(f"{run.name} still runs, though {error}; end it, then {self._how_to_go_on()}")
+            return outcome.of_run(run)
         if not run.process.exists() and not run.exit.exists():
             outcome.call_off(run, "killed", f"it was never started: {error}")
-            self.stillborn += 1
-            if self.stillborn >= STILLBORN:
-                self.trouble = WorkFailed(f"{STILLBORN} workers in a row died before they started a run: {error}")
-        outcome.complete(run)
+        outcome.complete(run, self.report)
         return outcome.of_run(run)
 
     def _stop_running(self) -> None:
@@ -229,10 +237,12 @@ class Sweeper:
             if self.stopping:
                 return
             for run in left.get(point.number, []) if point.number not in self.results else []:
-                if not wait_until_over(run):
+                if not wait_until_over(run, meanwhile=self.tick):
                     raise BadInput(f"{run.name}, of point {point.number}, still runs; end it, then continue the sweep")
                 if point.number not in self.results:
                     self._take_up(point, run, is_aside=run.name in aside)
+                if self.trouble is not None:
+                    raise self.trouble
 
     def _take_up(self, point: Point, run: RunDir, is_aside: bool) -> None:
         """Accepts what a run of an earlier session came to, or keeps it to go on with."""
@@ -244,27 +254,32 @@ class Sweeper:
             if known is None or checkpoints.every(run) or not checkpoints.every(known):
                 self.earlier[point.number] = run
         elif found.state == "finished" or not is_aside:
-            outcome.complete(run)
-            self._settle(point, outcome.of_run(run))
+            outcome.complete(run, self.report)
+            try:
+                self._settle(point, outcome.of_run(run))
+            except OSError as error:
+                self.trouble = FolderProblem(f"{self.sweep.accepted} cannot be written: {error.strerror or error}")
 
 
 def runs_of(sweep: SweepDir) -> dict[int, list[RunDir]]:
     """Returns the runs that were made for a sweep by point, oldest first."""
     found: dict[int, list[RunDir]] = {}
+    begun = datetime.strptime(sweep.id[:15], "%Y%m%dT%H%M%S") - CLOCKS
     for run in every(sweep.runs):
-        if run.id >= sweep.id:  # names sort by time
+        if run.id >= f"{begun:%Y%m%dT%H%M%S}":  # names sort by time
             manifest = read_json(run.manifest) or {}
             if manifest.get("sweep") == sweep.id and type(manifest.get("point")) is int:
                 found.setdefault(manifest["point"], []).append(run)
     return found
 
 
-def wait_until_over(run: RunDir, within_s: float = ORPHANS_S) -> bool:
+def wait_until_over(run: RunDir, within_s: float = ORPHANS_S, meanwhile: Callable[[], object] = lambda: None) -> bool:
     """Waits until a run is over whose sweep or worker was killed, and which is being ended; tells whether it is."""
     end = time.monotonic() + within_s
     while not status(run).is_over:
         if time.monotonic() > end:
             return False
+        meanwhile()
         time.sleep(0.05)
     return True
 

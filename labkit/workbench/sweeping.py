@@ -97,6 +97,7 @@ def place(
     jobs: int | None = None,
     gpus: str | None = None,
     wait: bool = False,
+    waiting: Callable[[str], object] = lambda problem: None,
 ) -> Slots | DaskWorkers:
     """Returns where the runs of a sweep have room: on this machine, or on the workers of a cluster.
 
@@ -108,12 +109,13 @@ def place(
         jobs: How many runs at once.
         gpus: Which GPUs of this machine.
         wait: Wait for GPUs that are in use.
+        waiting: Called all the while, with what is waited for; it may raise.
 
     Raises:
         BadInput: There is no room, or a worker of the cluster does not suit.
     """
     if cluster is None:
-        return slots.slots(jobs, gpus, wait=wait)
+        return slots.slots(jobs, gpus, wait=wait, waiting=waiting)
     return DaskWorkers(cluster, source, lab.runs_folder(source.path.parent, runs), settings.kernel, jobs)
 
 
@@ -149,7 +151,7 @@ def begin(
     asked = [point.key for point in listed] if plan is None else [plan.facts(), settings.metric, settings.lowest]
     key = hashlib.sha256(dumps([inside, source.sha256, kernel, asked])).hexdigest()
     if (known := _unfinished(folder, key, here)) is not None:
-        return Opened(known, source, listed, plan, settings, known.read_manifest(), is_new=False)
+        return Opened(known, source, listed, plan, settings, _with_settings(known, settings), is_new=False)
     manifest: dict[str, Any] = {
         "notebook": inside,
         "title": source.title,
@@ -168,8 +170,22 @@ def begin(
     known = _unfinished(folder, key, here)
     if known is not None and known != sweep:  # the same command was given twice at once: both mean the older one
         shutil.rmtree(sweep.path)
-        return Opened(known, source, listed, plan, settings, known.read_manifest(), is_new=False)
+        return Opened(known, source, listed, plan, settings, _with_settings(known, settings), is_new=False)
     return Opened(sweep, source, listed, plan, settings, sweep.read_manifest(), is_new=True)
+
+
+def _with_settings(sweep: SweepDir, settings: Settings) -> dict[str, Any]:
+    """Returns the record of a sweep that goes on, with the settings that are asked for now, and says which changed."""
+    manifest = sweep.read_manifest()
+    before, wanted = manifest.get("settings") or {}, settings.facts()
+    changed = {name: value for name, value in wanted.items() if before.get(name) != value}
+    if not changed or sweepdir.holder(sweep) is not None:
+        return manifest
+    manifest["settings"] = wanted
+    sweep.write_manifest(manifest)
+    said = ", ".join(f"{name} {value}, not {before.get(name)}" for name, value in changed.items())
+    print(f"labkit: {sweep.name} goes on with other settings: {said}", file=sys.stderr)
+    return manifest
 
 
 def _unfinished(folder: Path, key: str, here: dict[str, str]) -> SweepDir | None:
@@ -190,8 +206,9 @@ def reopen(name: str, runs: Path | None = None) -> Opened:
     sweep = sweepdir.find(name, lab.runs_folder(Path.cwd(), runs))
     manifest = sweep.read_manifest()
     inside = str(manifest.get("notebook"))
-    roots = (Path(str(manifest.get("lab") or "/")), lab.root(sweep.path), lab.root(Path.cwd()))
-    path = next((root / inside for root in roots if (root / inside).is_file()), None)
+    beside = sweep.runs / str(manifest.get("lab_from_runs") or ".")  # first: the lab may be a copy
+    roots = (beside, lab.root(sweep.path), lab.root(Path.cwd()), Path(str(manifest.get("lab") or "/")))
+    path = next((Path(os.path.realpath(root)) / inside for root in roots if (root / inside).is_file()), None)
     if path is None:
         raise BadInput(f"{inside}, the notebook of {sweep.name}, is not there; go to its lab and try again")
     source = notebook.read(path)
@@ -225,6 +242,7 @@ def work(
     quiet: bool = False,
     retry_failed: bool = False,
     command: list[str] | None = None,
+    session: Session | None = None,
 ) -> tuple[Summary, str]:
     """Works on a sweep until every point has a result, or a signal stops it.
 
@@ -235,6 +253,7 @@ def work(
         quiet: Show nothing.
         retry_failed: First take back the results that are no finished runs.
         command: The command line, for the record.
+        session: The right to work on it, where that was taken already.
 
     Returns:
         What came of it, and the signal that stopped it; empty where none did.
@@ -242,9 +261,9 @@ def work(
     Raises:
         BadInput: Somebody else works on it.
     """
-    session = sweepdir.claim(opened.sweep, command or [])
+    session = session or sweepdir.claim(opened.sweep, command or [])
     try:
-        sweeper = _sweeper(opened, command or [], session)
+        sweeper = _sweeper(opened, command or [])
         many = sweeper.total > room.size() and _loads_torch(opened.source)
         sweeper.carry_out = _carry_out(opened, many)
         if isinstance(room, DaskWorkers):
@@ -268,14 +287,15 @@ def work(
     return found, sweeper.stopping
 
 
-def _sweeper(opened: Opened, command: list[str], session: Session) -> Sweeper:
+def _sweeper(opened: Opened, command: list[str]) -> Sweeper:
     """Returns what works on a sweep; what a search has proposed so far is read now that nobody else adds to it."""
     points, settings, thinks = opened.points, opened.settings, None
     if opened.plan is not None:
         points = [Point.of(one) for one in sweepdir.proposed(opened.sweep)]
         goal = Goal(str(settings.metric), bool(settings.lowest))
         thinks = Search(opened.plan, goal, opened.source, opened.sweep)
-    return Sweeper(opened.sweep, points, partial(begin_run, opened, command), session=session, search=thinks)
+    begin = partial(begin_run, opened, command)
+    return Sweeper(opened.sweep, points, begin, search=thinks, report=settings.report)
 
 
 def _workers(room: Slots | DaskWorkers, many: bool) -> Workers | DaskWorkers:
@@ -301,7 +321,10 @@ def _take_up(sweeper: Sweeper, opened: Opened, retry_failed: bool, quiet: bool) 
     if opened.is_new:
         return
     if retry_failed:
-        take_back(opened.sweep)
+        try:
+            take_back(opened.sweep)
+        except OSError as error:
+            raise FolderProblem(f"{opened.sweep.aside} cannot be written: {error.strerror or error}") from error
     sweeper.go_on()
     if not quiet:
         done = f"{len(sweeper.results)} of {sweeper.total} points have a result"

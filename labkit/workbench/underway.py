@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from pathlib import Path
 
-from labkit.errors import BadInput, WorkFailed
+from labkit.errors import WorkFailed
+from labkit.launch import stopping
 from labkit.record.files import read_json
 from labkit.record.process import Process
 from labkit.record.rundir import RunDir
@@ -18,7 +18,6 @@ from labkit.workbench.terminal import live_line
 
 LOOK_S = 0.25
 ASK_S = 3.0  # between two questions to a cluster
-QUEUED_S = 60.0  # for a detached run to start
 AFTER_S = 15.0  # beyond the grace: for the record to be closed
 
 
@@ -41,29 +40,11 @@ def stop(run: RunDir, *, wait: bool = True) -> Status:
     """
     if slurm.stop(run):
         return _ended(run) if wait else status(run)
-    found = status(run)
-    end = time.monotonic() + QUEUED_S
-    while found.state == "queued" and time.monotonic() < end:  # its supervisor is being started
-        time.sleep(LOOK_S)
-        found = status(run)
+    found = stopping.when_started(run)
     owner = Process.read((read_json(run.process) or {}).get("process"))
-    if found.state == "running" and owner is not None and not owner.is_here():
-        if daskcluster.stop(run, signal.SIGTERM):
-            return _ended(run) if wait else found
-        found = status(run)
-    if found.state != "running":
-        raise BadInput(f"{run.name} is {found.state}{f' ({found.reason})' if found.reason else ''}; nothing to stop")
-    if owner is None or not owner.is_here():
-        where = owner.host if owner is not None else "another host"
-        raise BadInput(f"{run.name} runs on {where}; stop it there")
-    if not owner.is_alive():
-        raise BadInput(f"{run.name} runs where its process {owner.pid} cannot be reached; stop it there")
-    try:
-        os.kill(owner.pid, signal.SIGTERM)
-    except PermissionError:
-        raise BadInput(f"{run.name} is another user's: process {owner.pid} may not be stopped") from None
-    except ProcessLookupError:
-        pass
+    is_elsewhere = found.state == "running" and owner is not None and not owner.is_here()
+    if not (is_elsewhere and daskcluster.stop(run, signal.SIGTERM)):
+        stopping.ask_to_stop(run)
     return _ended(run) if wait else found
 
 
