@@ -23,7 +23,7 @@ from labkit.record.files import read_json, write_json
 from labkit.record.find import every, find
 from labkit.record.rundir import SCRATCH, RunDir, create
 from labkit.record.status import status
-from labkit.workbench import logview, terminal, yamlfile
+from labkit.workbench import logview, runlist, terminal, yamlfile
 from labkit.workbench import notebook as notebooks
 
 STEERING = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202e[/red][bold]\r"
@@ -334,9 +334,9 @@ def look(run: RunDir, runs: Path) -> None:
     known = terminal.facts(run)
     terminal.print_facts(known)
     terminal.print_json(known)
-    (row,) = terminal.rows(runs, None, None, None, scratch=True)
+    (row,) = runlist.rows(runs, None, None, None, scratch=True)
     assert row["id"] == run.id
-    terminal.print_rows([row], runs)
+    runlist.print_rows([row], runs)
     assert all(isinstance(line, str) for line in logview.lines(run, level="info", follow=True))
     for name in (run.id, "last", "best:loss", "digits@best:-accuracy"):
         refusable(find, name, runs)

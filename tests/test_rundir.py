@@ -340,7 +340,7 @@ def test_no_text_finds_anything_outside_or_raises_anything_but_not_found(known_r
 
 @pytest.mark.slow
 def test_two_thousand_runs_of_a_thousand_steps_are_listed_right(runs: Path):
-    from labkit.workbench.terminal import rows
+    from labkit.workbench.runlist import rows
 
     pattern = made(runs, "a", steps=1000)
     for number in range(1999):
@@ -357,7 +357,8 @@ def test_two_thousand_runs_of_a_thousand_steps_are_listed_right(runs: Path):
 
 
 def test_looking_at_a_run_changes_nothing_in_it(runs: Path):
-    from labkit.workbench.terminal import facts, rows
+    from labkit.workbench.runlist import rows
+    from labkit.workbench.terminal import facts
 
     run = made(runs, steps=3)
     before = tree(runs)

@@ -27,15 +27,15 @@ def list_runs(
     labkit list digits-cnn --status finished -n 5
     """
     from labkit.record import lab
-    from labkit.workbench import slurmtasks, terminal
+    from labkit.workbench import runlist, slurmtasks, terminal
 
     folder = lab.runs_folder(Path.cwd(), runs)
     name = None if notebook is None else Path(notebook.removesuffix(".ipynb")).name
     most = count or (None if everything else 20)
-    found = terminal.rows(folder, name, state, most, scratch=everything)
+    found = runlist.rows(folder, name, state, most, scratch=everything)
     if as_json:
         return terminal.print_json(found)
-    terminal.print_rows(found, folder)
+    runlist.print_rows(found, folder)
     for line in slurmtasks.lines(folder):
         click.echo(terminal.printable(line))
 

@@ -1,4 +1,4 @@
-"""What commands show in a terminal: the live line of a run, tables, and the same facts as JSON."""
+"""What commands show of a run in a terminal: its live line, how it ended, its facts; and the same as JSON."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from labkit.errors import FolderProblem, RunNotFound
-from labkit.record import attempts, checkpoints, claims, counts, metrics, sweepdir
-from labkit.record.expectations import Verdict, in_short
+from labkit.errors import FolderProblem
+from labkit.record import attempts, checkpoints, claims, counts, metrics
+from labkit.record.expectations import Verdict
 from labkit.record.files import dumps, read_json
-from labkit.record.find import every
-from labkit.record.rundir import RunDir, folder_name
+from labkit.record.rundir import RunDir
 from labkit.record.status import status
 from labkit.record.summary import kept_verdicts
 from labkit.record.text import counted
@@ -25,8 +24,6 @@ from labkit.workbench import reproductions, slurm, trackers
 from labkit.workbench.wording import duration, number, told_id
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rich.text import Text
 
     from labkit.record.status import Status
@@ -44,9 +41,6 @@ COLOURS = {
     "pruned": "yellow",
     "unknown": "magenta",
 }
-COLUMNS = ("notebook", "id", "status", "job", "started", "took", "metrics", "verdicts", "given")
-GIVEN_COLUMNS = 48  # of the parameters that were given; `labkit show` has them all
-DROPPED_FIRST = ("given", "job", "took", "started", "verdicts", "metrics")
 
 
 def print_json(value: Any) -> None:
@@ -104,7 +98,7 @@ def print_end(run: RunDir, ended: Status) -> None:
     if ended.reason:
         text.append(f": {ended.reason}", style="default")
     console.print(text)
-    numbers = main_metrics({name: entry.get("last") for name, entry in _entries(_summary(run)).items()})
+    numbers = main_metrics({name: entry.get("last") for name, entry in metric_entries(_summary(run)).items()})
     if numbers:
         console.print(numbers, markup=False)
     if lost := _lost(read_json(run.kernel)):
@@ -169,63 +163,6 @@ def facts(run: RunDir) -> dict[str, Any]:
     }
 
 
-def rows(
-    folder: Path, notebook: str | None, state: str | None, count: int | None, *, scratch: bool
-) -> list[dict[str, Any]]:
-    """Returns the runs that a list shows, oldest first; a damaged one is shown as far as it can be read.
-
-    Raises:
-        RunNotFound: No run is of that notebook.
-    """
-    names = {run.path.parent.name for run in every(folder)}
-    if notebook and folder_name(notebook) not in names:
-        raise RunNotFound(f"no run of {notebook!r} in {folder}; there are runs of {', '.join(sorted(names)) or 'none'}")
-    found: list[dict[str, Any]] = []
-    runs = every(folder)
-    queue = slurm.Queue(runs)
-    for run in reversed(runs):
-        if (not scratch and run.is_scratch) or (notebook and run.path.parent.name != folder_name(notebook)):
-            continue
-        row = _row(run, queue)
-        if state is None or row["status"] == state:
-            found.append(row)
-            if len(found) == count:
-                break
-    return found[::-1]
-
-
-def _row(run: RunDir, queue: slurm.Queue) -> dict[str, Any]:
-    found, job = queue.of(run, status(run))
-    try:
-        manifest = run.read_manifest()
-    except FolderProblem:
-        manifest = {}
-    return {
-        "id": run.id,
-        "run": run.name,
-        "path": str(run.path),
-        "notebook": run.path.parent.name,
-        "status": found.state,
-        "reason": found.reason,
-        "job": job,
-        "created": manifest.get("created", ""),
-        "duration_s": found.duration_s,
-        "given": manifest.get("given", {}),
-        "sweep": manifest.get("sweep", ""),
-        "labels": [*manifest.get("labels", []), *(["scratch"] if run.is_scratch else [])],
-        "metrics": _last_values(run, manifest),
-        "verdicts": in_short(kept_verdicts(run, manifest)),
-    }
-
-
-def _last_values(run: RunDir, manifest: dict[str, Any]) -> dict[str, Any]:
-    """Returns the last value of each metric; of a run without a summary, running or killed, those of its last step."""
-    entries = _entries(manifest.get("summary", {}))
-    if entries:
-        return {name: entry.get("last") for name, entry in entries.items()}
-    return {name: value for name, value in metrics.last(run.metrics).items() if name not in ("step", "t")}
-
-
 def _summary(run: RunDir) -> dict[str, Any]:
     try:
         return dict(run.read_manifest()["summary"])
@@ -233,7 +170,8 @@ def _summary(run: RunDir) -> dict[str, Any]:
         return {}
 
 
-def _entries(summary: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def metric_entries(summary: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Returns what a summary says of each metric; what is malformed is left out."""
     found = summary.get("metrics")
     return (
         {str(name): entry for name, entry in found.items() if isinstance(entry, dict)}
@@ -247,74 +185,7 @@ def main_metrics(values: dict[str, Any], most: int = 3) -> str:
     return "  ".join(f"{name} {number(values[name])}" for name in metrics.main(values)[:most])
 
 
-def print_rows(found: list[dict[str, Any]], folder: Path) -> None:
-    """Prints a table of runs, in a narrow terminal without the columns that say least, and sweeps that go on."""
-    if not found:
-        print(f"no runs in {printable(str(folder))}")
-    else:
-        _print_table(found)
-    for sweep in sweepdir.every(folder):
-        if sweepdir.holder(sweep) is not None:
-            print(printable(f"{sweep.name}: {(read_json(sweep.progress) or {}).get('head') or 'begins'}"))
-
-
-def _print_table(found: list[dict[str, Any]]) -> None:
-    import shutil
-
-    import click
-
-    lines = [_titles(), *map(_cells, found)]
-    widths = [max(len(line[place]) for line in lines) for place in range(len(COLUMNS))]
-    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else 10**6
-    shown = [place for place, name in enumerate(COLUMNS) if name != "job" or any(line[place] for line in lines[1:])]
-    for name in DROPPED_FIRST:
-        if COLUMNS.index(name) in shown and sum(widths[place] + 2 for place in shown) - 2 > room:
-            shown.remove(COLUMNS.index(name))
-    for row, line in enumerate(lines):
-        texts = [line[place].ljust(widths[place]) for place in shown]
-        if row == 0:
-            texts = [click.style(text, bold=True) for text in texts]
-        else:
-            texts[2] = click.style(texts[2], fg=COLOURS.get(found[row - 1]["status"]))
-        click.echo("  ".join(texts).rstrip())
-
-
-def _titles() -> tuple[str, ...]:
-    """Returns the columns' titles; times are this machine's, and say of which zone."""
-    return tuple(f"started ({time.strftime('%Z')})" if name == "started" else name for name in COLUMNS)
-
-
-def _given(given: dict[str, Any]) -> str:
-    """Returns what a run was given, as much of it as a column takes; a file gives all there is."""
-    shown: list[str] = []
-    for name, value in given.items():
-        text = f"{name}={value}"
-        text = text if len(text) <= GIVEN_COLUMNS // 2 else f"{text[: GIVEN_COLUMNS // 2 - 1]}…"
-        if shown and len("  ".join([*shown, text])) > GIVEN_COLUMNS:
-            break
-        shown.append(text)
-    more = len(given) - len(shown)
-    return "  ".join(shown + ([f"and {more} more"] if more else []))
-
-
-def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    """Returns one run as the texts of COLUMNS."""
-    labels = f" ({', '.join(map(str, row['labels']))})" if row["labels"] else ""
-    texts = (
-        row["notebook"],
-        row["id"][-6:],
-        row["status"] + labels,
-        _job(row["job"]),
-        local_time(row["created"]),
-        duration(row["duration_s"]),
-        main_metrics(row["metrics"], 2),
-        row["verdicts"],
-        _given(row["given"]),
-    )
-    return tuple(printable(text) for text in texts)
-
-
-def _job(job: dict[str, str] | None) -> str:
+def told_job(job: dict[str, str] | None) -> str:
     """Returns the number of a run's job, and what the queue has it as."""
     return f"{job['number']} {job['state']}".rstrip() if job else ""
 
@@ -366,7 +237,7 @@ def _described(found: dict[str, Any]) -> dict[str, str]:
     started = local_time(found.get("created"))
     return {
         "reason": found["reason"],
-        "job": _job(found["job"]),
+        "job": told_job(found["job"]),
         "problem": found["problem"],
         "run": found["run"],
         "notebook": str(found.get("notebook") or ""),
@@ -411,7 +282,7 @@ def _commit(git: dict[str, Any]) -> str:
 
 
 def _print_metrics(summary: dict[str, Any]) -> None:
-    entries = _entries(summary)
+    entries = metric_entries(summary)
     if not entries:
         return
     lines: list[tuple[str, ...]] = [("metric", "last", "lowest", "highest", "logged")]
