@@ -15,7 +15,7 @@ from tiny import ROOT, parameters, plain_environment, write
 import labkit
 from labkit.cli import main
 
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/sweeps.md", "docs/reproducing.md")
 OPTION = re.compile(r"(?<![\w-])--?[a-zA-Z][\w-]*")
 
 
