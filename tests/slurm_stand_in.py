@@ -1,9 +1,9 @@
 """A stand-in for Slurm's commands, one node of one cluster: what labkit uses of them, as their manual pages have it.
 
 Each job is some files in `$SLURM_STAND_IN`: `7.sh` (the script, copied as sbatch does), `7.json`, `7.state`, `7.pid`
-(of its batch shell), and what others ask of it: `7.requeue`, `7.cancel`, `7.late` (its time is nearly over, now; it
-may hold the seconds that are left). A task of an array has those of its own, `7_3.state`. While there is a file `hold`
-the queue starts nothing.
+(of its batch shell), `7.ended` (the script's exit status), and what others ask of it: `7.requeue`, `7.cancel`, `7.late`
+(its time is nearly over, now; it may hold the seconds that are left). A task of an array has those of its own, as
+`7_3.state`. While there is a file `hold` the queue starts nothing.
 """
 
 from __future__ import annotations
@@ -238,9 +238,11 @@ def execute(name: str, restarts: int) -> None:
             shell.send_signal(signal.Signals[f"SIG{warning}"])  # `B:` is the batch shell alone
         if not ending and (time.monotonic() > limit or any((FOLDER / f"{name}.{one}").exists() for one in ENDED_BY)):
             ending = time.monotonic() + KILL_WAIT_S
+            put(f"{name}.state", "COMPLETING")
             end(below(shell.pid), signal.SIGTERM)
         if ending and time.monotonic() > ending:
             end(below(shell.pid), signal.SIGKILL)
+    put(f"{name}.ended", str(shell.returncode))
 
 
 if __name__ == "__main__":

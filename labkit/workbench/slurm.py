@@ -173,7 +173,8 @@ def preview(source: Notebook, asked: Asked, extras: Extras, runs: Path | None = 
     folder = lab.runs_folder(source.path.parent, runs).absolute()
     with tempfile.TemporaryDirectory() as place:
         prepared, extras = prepare(source, asked, extras, runs=runs, place=Path(place), **more)
-        return text_of(prepared, extras).replace(place, str(folder))
+        extras = replace(extras, trial=extras.trial.replace(place, str(folder)))
+        return text_of(replace(prepared, run=prepared.run.replace(place, str(folder))), extras)
 
 
 def submit(job: Job, extras: Extras = Extras()) -> str:
@@ -350,11 +351,12 @@ def refuse_waiting(run: RunDir) -> None:
     Raises:
         BadInput: The cluster has a job of it that waits or runs.
     """
-    if not number_of(run):
+    if not (number := number_of(run)):
         return
     found = status_of(run)
     if not found.is_over:
-        raise BadInput(f"{run.name} is {found.state} ({found.reason}); cancel its job first with `labkit stop`")
+        reason = found.reason or f"job {number}"
+        raise BadInput(f"{run.name} is {found.state} ({reason}); cancel its job first with `labkit stop`")
 
 
 def ask(*command: str, within_s: float = PATIENCE_S) -> str:

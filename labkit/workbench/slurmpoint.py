@@ -75,7 +75,7 @@ def bring(opened: Opened, number: int, stops: Stops) -> int:
     for run in runs_of(opened.sweep).get(number, []):
         slurmnode.wait_until_silent(run)
     begin = partial(sweeping.begin_run, opened, list(sys.argv))
-    sweeper = Sweeper(opened.sweep, [point], begin)
+    sweeper = Sweeper(opened.sweep, [point], begin, report=opened.settings.report)
     sweeper.carry_out = partial(_carry_out, sweeper, stops, opened.settings.report)
     sweeper.stopping = stops.stopping
     sweeper.go_on()

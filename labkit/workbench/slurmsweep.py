@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import NoReturn
@@ -19,7 +19,7 @@ from typing import NoReturn
 from labkit.errors import BadInput, FolderProblem, WorkFailed
 from labkit.record import lab, sweepdir
 from labkit.record.files import now, write_atomic, write_json
-from labkit.record.rundir import RunDir
+from labkit.record.rundir import SWEEPS, RunDir
 from labkit.record.status import Status
 from labkit.record.sweepdir import Session, SweepDir
 from labkit.workbench import notice, slurm, slurmscript, slurmtasks, sweeping, sweepreport
@@ -147,7 +147,7 @@ def preview_new(
     folder = lab.runs_folder(source.path.parent, runs).absolute()
     with tempfile.TemporaryDirectory() as place:
         opened = sweeping.begin(source, wanted, settings, runs, place=Path(place))
-        return preview(opened, jobs).replace(place, str(folder))
+    return preview(replace(opened, sweep=SweepDir(folder / SWEEPS / opened.sweep.id)), jobs)
 
 
 def _next_folder(sweep: SweepDir) -> Path:

@@ -151,7 +151,8 @@ def begin(
     asked = [point.key for point in listed] if plan is None else [plan.facts(), settings.metric, settings.lowest]
     key = hashlib.sha256(dumps([inside, source.sha256, kernel, asked])).hexdigest()
     if (known := _unfinished(folder, key, here)) is not None:
-        return Opened(known, source, listed, plan, settings, _with_settings(known, settings), is_new=False)
+        record = _with_settings(known, settings) if place is None else known.read_manifest()
+        return Opened(known, source, listed, plan, settings, record, is_new=False)
     manifest: dict[str, Any] = {
         "notebook": inside,
         "title": source.title,
