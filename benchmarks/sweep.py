@@ -97,7 +97,7 @@ class AtOnce(Executor):
 def schedule(folder: Path, count: int) -> float:
     """Returns the seconds that so many points take without their runs."""
     points = [Point(number, {"X": number}) for number in range(1, count + 1)]
-    sweep = sweepdir.create(folder, {"points": []})
+    sweep = sweepdir.create(folder, {"points": [point.facts() for point in points]})
 
     def begin(point: Point, _: Any) -> Job:
         return Job(str(folder / "none" / str(point.number)), "none.ipynb", {}, "none")

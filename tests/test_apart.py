@@ -18,6 +18,7 @@ from labkit.errors import RunProblem
 from labkit.kernel.sweep import sweep
 from labkit.launch.provisioner import RunProvisioner
 from labkit.record import sweepdir
+from labkit.record.files import read_json
 from labkit.record.find import every
 from labkit.record.status import status
 from labkit.record.sweepdir import SweepDir
@@ -66,7 +67,15 @@ def test_a_sweep_left_to_itself_is_followed_to_its_end(lab: Path) -> None:
     done = labkit(lab, "watch", "sweeps/last")
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(made.path) and made.is_over() and len(sweepdir.results(made)) == 3
-    assert "3 of 3 done" in done.stderr and "lowest loss so far: 1 with X=1" in done.stderr
+    assert "3 of 3 done" in done.stderr and "lowest loss: 1 with X=1\n" in done.stderr
+
+
+def test_who_follows_a_sweep_over_seeds_is_told_the_best_that_its_report_has(lab: Path) -> None:
+    made = left(lab, "notebooks/trivial.ipynb", "-p", "X=3,1", "-p", "RANDOM_SEED=1,2", "--minimize", "loss")
+    done = labkit(lab, "watch", "sweeps/last")
+    summary = read_json(made.summary) or {}
+    assert summary["sentence"] == "lowest loss: 1.0150 ± 0.0071 with X=1" and summary["sentence"] in done.stderr
+    assert "of a single run" not in done.stderr and "1.0150 ± 0.0071" in made.report.read_text()
 
 
 def test_a_sweep_is_stopped_from_another_shell_and_goes_on_later(lab: Path) -> None:
@@ -133,7 +142,7 @@ def test_a_sweep_that_a_cell_starts_is_followed_and_read(lab: Path) -> None:
     assert sorted(table["X"]) == [0, 0, 1, 1, 2, 2] and set(table["status"]) == {"finished"}
     assert list(table["loss"].round(2)) == list((table["X"] + table["RANDOM_SEED"] / 100).round(2))
     wait_for(lambda: "6 of 6 done" in shown.value)
-    assert "lowest loss so far: 0.01 with X=0  RANDOM_SEED=1" in shown.value
+    assert "lowest loss: 0.0150 ± 0.0071 with X=0<br>" in shown.value
     assert "finished" in repr(tried) and str(tried.path) in repr(tried)
 
 

@@ -32,6 +32,27 @@ def test_mean_and_deviation_are_those_of_the_first_run_of_each_seed(values: list
     assert (facts["min"], facts["max"], facts["count"]) == (min(values), max(values), len(values))
 
 
+@given(st.lists(st.floats(), min_size=1, max_size=6))
+def test_any_numbers_have_a_mean_and_a_deviation_that_may_be_no_number(values: list[float]) -> None:
+    facts = spread.taken_together(values)
+    assert facts["count"] == len(values) and (facts["std"] is None) == (len(values) == 1)
+    if all(map(math.isfinite, values)):
+        assert min(values) <= facts["mean"] <= max(values)
+        assert facts["std"] is None or not facts["std"] < 0
+    else:
+        assert not math.isfinite(facts["mean"]) and not (facts["std"] is not None and math.isfinite(facts["std"]))
+
+
+@pytest.mark.parametrize(
+    ("values", "mean", "std"),
+    [([math.inf, -math.inf], math.nan, math.nan), ([1e308, 1e308], 1e308, 0.0), ([1.7e308, -1.7e308], 0.0, math.nan),
+     ([math.inf], math.inf, None), ([math.nan, 1.0], math.nan, math.nan)],
+)  # fmt: skip
+def test_extreme_results_are_taken_together(values: list[float], mean: float, std: float | None) -> None:
+    found = spread.measure({seed: [{"loss": value}] for seed, value in enumerate(values)}).metrics["loss"]
+    assert found["mean"] == pytest.approx(mean, nan_ok=True) and found["std"] == pytest.approx(std, nan_ok=True)
+
+
 def test_the_same_seed_again_says_whether_a_run_repeats_itself() -> None:
     found = spread.measure({1: [{"a": 0.5, "b": 1.0}, {"a": 0.5, "b": 1.25}], 2: [{"a": 0.7, "b": 2.0}]})
     assert found.repeated == {"a": 0.0, "b": 0.25}

@@ -37,7 +37,8 @@ FINISHED = {"status": "finished", "reason": "", "metrics": {"loss": 1.0}, "run":
 
 @pytest.fixture
 def sweep(tmp_path: Path) -> SweepDir:
-    return sweepdir.create(tmp_path / "runs", {"points": [], "notebook": "notebooks/some.ipynb"})
+    points = [point.facts() for point in some(300)]
+    return sweepdir.create(tmp_path / "runs", {"points": points, "notebook": "notebooks/some.ipynb"})
 
 
 def some(count: int) -> list[Point]:

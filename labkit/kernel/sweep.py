@@ -11,16 +11,14 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from labkit.errors import RunProblem
+from labkit.errors import FolderProblem, RunProblem
 from labkit.kernel.submit import LOOK_S, ask, view
 from labkit.record import sweepdir
-from labkit.record.files import read_json
 from labkit.record.sweepdir import SweepDir
+from labkit.record.sweepstate import COLUMNS, where_it_stands
 
 if TYPE_CHECKING:
     import pandas as pd
-
-COLUMNS = ("point", "status", "parameters", "progress", "took")
 
 
 def sweep(
@@ -98,11 +96,12 @@ class SubmittedSweep:
         """Returns a row for each point that has a result: parameters, last metrics, `status` and `run`."""
         import pandas as pd
 
+        found = sweepdir.results(self.directory)  # first: a search may have proposed further points since
         listed = [*self.directory.read_manifest()["points"], *sweepdir.proposed(self.directory)]
         points = {one["point"]: one["given"] for one in listed}
         rows = {
-            number: {**points.get(number, {}), **_numbers(result), "status": result["status"], "run": result["run"]}
-            for number, result in sweepdir.results(self.directory).items()
+            number: {**points[number], **result["metrics"], "status": result["status"], "run": result["run"]}
+            for number, result in found.items()
         }
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("point")
 
@@ -132,26 +131,27 @@ class SubmittedSweep:
         return view(self._repr_html_, lambda: self.status != "running")
 
     def _facts(self) -> dict[str, Any]:
-        return read_json(self.directory.progress) or {}
+        try:
+            return where_it_stands(self.directory)
+        except FolderProblem as error:  # it was deleted or damaged
+            return {"head": str(error), "best": "", "rows": []}
+
+    def _lines(self, facts: Mapping[str, Any]) -> list[str]:
+        lines = [f"{self.directory.name}: {self.status}", facts["head"], facts["best"], str(self.path)]
+        return list(filter(None, lines))
 
     def __repr__(self) -> str:
-        facts = self._facts()
-        lines = [f"{self.directory.name}: {self.status}", facts.get("head"), facts.get("best"), str(self.path)]
-        return "\n".join(filter(None, lines))
+        return "\n".join(self._lines(self._facts()))
 
     def _repr_html_(self) -> str:
-        facts = "<br>".join(map(escape, repr(self).split("\n")))
-        rows = [row for row in self._facts().get("rows", []) if self.status == "running" or row["status"] != "running"]
-        if not rows:
-            return f"<p>{facts}</p>"
+        facts = self._facts()
+        lines = "<br>".join(map(escape, self._lines(facts)))
+        if not facts["rows"]:
+            return f"<p>{lines}</p>"
         head = "".join(f"<th style='text-align: left'>{name}</th>" for name in COLUMNS)
-        body = "".join(f"<tr>{_cells(row)}</tr>" for row in rows)
-        return f"<p>{facts}</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        body = "".join(f"<tr>{_cells(row)}</tr>" for row in facts["rows"])
+        return f"<p>{lines}</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _cells(row: Mapping[str, Any]) -> str:
-    return "".join(f"<td style='text-align: left'>{escape(str(row[name]))}</td>" for name in COLUMNS)
-
-
-def _numbers(result: Mapping[str, Any]) -> dict[str, float]:
-    return {name: float(value) for name, value in (result.get("metrics") or {}).items()}
+    return "".join(f"<td style='text-align: left'>{escape(row[name])}</td>" for name in COLUMNS)

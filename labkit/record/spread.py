@@ -13,7 +13,12 @@ from labkit.record.rundir import RunDir
 
 NAME = "spread.json"
 SEED = "RANDOM_SEED"
-NO_SEED = (SEED, "VERSION")
+SEEDS = (SEED, "SEED")
+
+
+def is_seed(name: str) -> bool:
+    """Tells whether a parameter is the seed of a run, by its name."""
+    return name.upper() in SEEDS
 
 
 @dataclass(frozen=True)
@@ -22,7 +27,7 @@ class Spread:
 
     Attributes:
         seeds: Those that were run.
-        metrics: For each metric `mean`, `std` (of the sample, None for one run), `min`, `max`, `count`.
+        metrics: What each metric came to, as `taken_together` returns it.
         repeated: For each metric the largest difference of two runs with the same seed; empty where none was repeated.
         runs: Their ids.
     """
@@ -62,9 +67,7 @@ def measure(by_seed: Mapping[int, Sequence[Mapping[str, float]]], runs: Sequence
     metrics, repeated = {}, {}
     for name in shared:
         values = [one[name] for one in firsts]
-        std = statistics.stdev(values) if len(values) > 1 and all(map(math.isfinite, values)) else None
-        mean = statistics.fmean(values)
-        metrics[name] = {"mean": mean, "std": std, "min": min(values), "max": max(values), "count": len(values)}
+        metrics[name] = taken_together(values)
         apart = [
             0.0 if one[name] == found[0][name] else abs(one[name] - found[0][name])
             for found in by_seed.values()
@@ -74,6 +77,28 @@ def measure(by_seed: Mapping[int, Sequence[Mapping[str, float]]], runs: Sequence
         if apart:
             repeated[name] = max(apart)
     return Spread(tuple(by_seed), metrics, repeated, tuple(runs))
+
+
+def taken_together(values: Sequence[float]) -> dict[str, Any]:
+    """Returns `mean`, `std` (of the sample, None for one run), `min`, `max` and `count` of at least one value.
+
+    What is not defined, or too large for a float, is NaN: the mean of both infinities, the deviation of any.
+    """
+    numbers = [value for value in values if not math.isnan(value)]
+    return {
+        "mean": float(statistics.mean(values)),  # unlike fmean's, its sum never overflows
+        "std": _deviation(values) if len(values) > 1 else None,
+        "min": min(numbers, default=math.nan),
+        "max": max(numbers, default=math.nan),
+        "count": len(values),
+    }
+
+
+def _deviation(values: Sequence[float]) -> float:
+    try:
+        return statistics.stdev(values) if all(map(math.isfinite, values)) else math.nan
+    except OverflowError:
+        return math.nan
 
 
 def write(run: RunDir, spread: Spread) -> None:

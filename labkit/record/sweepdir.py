@@ -11,7 +11,7 @@ import re
 import secrets
 import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit.errors import BadInput, FolderProblem, RunNotFound
-from labkit.record import lab
+from labkit.record import lab, sweepform
 from labkit.record.files import now, read_json, write_json
 from labkit.record.find import is_of, whereabouts
 from labkit.record.process import Process
@@ -117,6 +117,8 @@ class SweepDir:
             raise FolderProblem(f"{self.manifest} is missing or not JSON; begin the sweep anew")
         if not isinstance(found.get("format"), int) or found["format"] > FORMAT:
             raise FolderProblem(f"{self.manifest} has format {found.get('format')!r}, this labkit reads up to {FORMAT}")
+        if (wrong := sweepform.wrong_in_manifest(found)) is not None:
+            raise FolderProblem(f"{self.manifest} is damaged: {wrong} is not as labkit writes it; begin the sweep anew")
         return found
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
@@ -229,24 +231,39 @@ def accept(sweep: SweepDir, point: int, result: Mapping[str, Any]) -> bool:
 
 
 def results(sweep: SweepDir, *, mend: bool = False) -> dict[int, dict[str, Any]]:
-    """Returns the accepted results by point; a file that cannot be read is none.
+    """Returns the accepted results by point; a file that is damaged, or of no point of the sweep, is none.
 
     Args:
         sweep: The sweep.
-        mend: Remove such files, which a power cut can leave, so that their points get a result again.
+        mend: Remove damaged files, which a power cut can leave, so that their points get a result again.
     """
     found: dict[int, dict[str, Any]] = {}
-    try:
-        names = [match for entry in os.scandir(sweep.accepted) if (match := POINT.fullmatch(entry.name))]
-    except OSError:
-        return {}
-    for match in names:
-        result = read_json(sweep.accepted / match[0])
-        if result is not None and result.get("point") == int(match[1]) and isinstance(result.get("run"), str):
-            found[int(match[1])] = result
+    numbers = _numbers(_names(sweep.accepted))
+    known = _points(sweep) if numbers else set()
+    for number in numbers:
+        if known is not None and number not in known:
+            continue
+        path = sweep.accepted / f"{number}.json"
+        result = sweepform.result(read_json(path), number)
+        if result is not None:
+            found[number] = result
         elif mend:
-            (sweep.accepted / match[0]).unlink(missing_ok=True)
-    return dict(sorted(found.items()))
+            path.unlink(missing_ok=True)
+    return found
+
+
+def _points(sweep: SweepDir) -> set[int] | None:
+    """Returns the numbers of the points that a sweep has so far; None where its manifest cannot be read."""
+    try:
+        manifest = sweep.read_manifest()
+    except FolderProblem:
+        return None
+    return {*(one["point"] for one in manifest["points"]), *_numbers(_names(sweep.proposed))}
+
+
+def _numbers(names: Iterable[str]) -> list[int]:
+    """Returns the points that have a file of their own, in their order."""
+    return sorted(int(match[1]) for name in names if (match := POINT.fullmatch(name)))
 
 
 def put_aside(sweep: SweepDir, point: int) -> None:
@@ -285,13 +302,12 @@ def proposed(sweep: SweepDir) -> list[dict[str, Any]]:
     """Returns the points that a search has proposed so far, in their order.
 
     Raises:
-        FolderProblem: One is missing, so that a result may be of another point.
+        FolderProblem: One is missing or damaged, so that a result may be of another point.
     """
-    numbers = sorted(int(match[1]) for name in _names(sweep.proposed) if (match := POINT.fullmatch(name)))
-    found = [read_json(sweep.proposed / f"{number}.json") for number in numbers]
+    found = [read_json(sweep.proposed / f"{number}.json") for number in _numbers(_names(sweep.proposed))]
     for number, one in enumerate(found, 1):
-        if one is None or one.get("point") != number:
-            raise FolderProblem(f"{sweep.proposed / f'{number}.json'} is missing or not JSON; begin the sweep anew")
+        if not sweepform.is_point(one, number):
+            raise FolderProblem(f"{sweep.proposed / f'{number}.json'} is missing or damaged; begin the sweep anew")
     return [one for one in found if one is not None]
 
 

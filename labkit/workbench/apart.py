@@ -7,17 +7,16 @@ import os
 import signal
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from labkit.errors import BadInput, LabkitError, WorkFailed
 from labkit.launch import channel
-from labkit.record import sweepdir
-from labkit.record.files import read_json, write_json
+from labkit.record import sweepdir, sweepstate
 from labkit.record.process import Process
 from labkit.record.sweepdir import SweepDir
-from labkit.workbench import ranking, slurmtasks, sweeping, sweeptable
+from labkit.record.sweepstate import where_it_stands
+from labkit.workbench import slurmtasks, sweeping, sweeptable
 from labkit.workbench.notebook import Notebook
 from labkit.workbench.stops import Stops
 from labkit.workbench.sweeping import Opened, Settings
@@ -68,23 +67,6 @@ def _last_words(sweep: SweepDir) -> str:
         return sweep.log.read_text(errors="replace").strip()[-500:] or "nothing"
     except OSError as error:
         return str(error)
-
-
-def where_it_stands(sweep: SweepDir) -> dict[str, Any]:
-    """Returns what a table of the sweep shows: as its process wrote it, or what the directory tells."""
-    found = read_json(sweep.progress)
-    if found is not None and sweepdir.holder(sweep) is not None:
-        return found
-    counts = _counted(sweep)
-    failed = counts["failed"]
-    head = f"{counts['done']} of {counts['points']} done" + (f" · {failed} failed" if failed else "")
-    return {**counts, "head": head, "best": (found or {}).get("best") or "", "rows": []}
-
-
-def _counted(sweep: SweepDir) -> dict[str, int]:
-    results = sweepdir.results(sweep)
-    total, failed = sweepdir.total(sweep.read_manifest()), sum(map(ranking.is_failed, results.values()))
-    return {"points": total, "done": len(results), "failed": failed}
 
 
 def watch(sweep: SweepDir) -> dict[str, Any]:
@@ -167,9 +149,8 @@ def _work(opened: Opened, room: dict[str, Any], stops: Stops) -> int:
 
     def waiting(problem: str) -> None:
         stops.refuse()
-        facts = _counted(opened.sweep) | {"head": f"waiting: {problem}", "best": "", "rows": []}
-        with suppress(OSError):
-            write_json(opened.sweep.progress, facts, durable=False)
+        facts = sweepstate.counted(opened.sweep) | {"head": f"waiting: {problem}", "best": "", "rows": []}
+        sweepstate.write(opened.sweep, facts)
 
     try:
         with sweeping.place(opened.source, opened.settings, opened.sweep.runs, **room, waiting=waiting) as places:

@@ -15,12 +15,12 @@ from typing import Any
 
 from labkit.errors import LabkitError
 from labkit.launch import warm
-from labkit.record import checkpoints
+from labkit.record import checkpoints, metrics
 from labkit.record.files import read_json, write_json
 from labkit.record.process import Process
-from labkit.record.rundir import RunDir
+from labkit.record.rundir import NO_RESULT, RunDir
 from labkit.record.status import Status, exit_record, status
-from labkit.record.summary import summarise
+from labkit.record.summary import labels_of, summarise
 from labkit.workbench.job import Job
 
 SERVER_IDLE_S = "600"  # after which a sweep's server of warm kernels leaves; runs may take long
@@ -41,6 +41,7 @@ class Outcome:
         problem: Why its report could not be written; empty where it was.
         pruned: Why its sweep stopped it as not worth its time: `metric`, `value`, `after` how many; None where not.
         began: A kernel was started for it.
+        labels: Those for which its numbers stand for nothing.
     """
 
     run: str
@@ -52,6 +53,7 @@ class Outcome:
     problem: str = ""
     pruned: dict[str, Any] | None = None
     began: bool = True
+    labels: tuple[str, ...] = ()
 
     @property
     def directory(self) -> RunDir:
@@ -66,7 +68,9 @@ class Outcome:
             "reason": self.reason,
             "duration_s": self.duration_s,
             "metrics": self.metrics,
-        } | ({"pruned": self.pruned} if self.pruned else {})
+            **({"pruned": self.pruned} if self.pruned else {}),
+            **({"labels": list(self.labels)} if self.labels else {}),
+        }
 
 
 def carry_out(job: Job, report: bool = True, warm_s: float = 0.0) -> Outcome:
@@ -117,7 +121,7 @@ def complete(run: RunDir, report: bool = True) -> None:
     """Does for a run that is over what its runner did not come to: summary and report."""
     if status(run).state == "finished":
         checkpoints.begin_anew(run)
-    if not last_values(run):
+    if not _summed_up(run):
         summarise(run)
     if report and not run.report.exists():
         write_report(run)
@@ -143,8 +147,9 @@ def of_run(run: RunDir, found: Status | None = None, problem: str = "") -> Outco
         state, reason, mishap = "pruned", str(asked.get("reason")), False
     elif asked.get("by_hand") and state == "interrupted":  # somebody wanted no more of this point
         reason, mishap = str(asked.get("reason")), False
-    began = run.process.exists()
-    return Outcome(str(run.path), state, reason, found.duration_s, last_values(run), mishap, problem, pruned, began)
+    began, values = run.process.exists(), last_values(run)
+    labels = tuple(label for label in labels_of(run) if label in NO_RESULT)
+    return Outcome(str(run.path), state, reason, found.duration_s, values, mishap, problem, pruned, began, labels)
 
 
 def is_mishap(ended: Status) -> bool:
@@ -164,7 +169,15 @@ def is_mishap(ended: Status) -> bool:
 
 
 def last_values(run: RunDir) -> dict[str, float]:
-    """Returns the last value of each metric, as the run's summary has them."""
+    """Returns the last value of each metric: as the run's summary has them, else from what it logged.
+
+    A run whose summary could not be written, on a full disk, has its numbers all the same.
+    """
+    return _summed_up(run) or {name: column.values[-1] for name, column in metrics.read(run.metrics).columns.items()}
+
+
+def _summed_up(run: RunDir) -> dict[str, float]:
+    """Returns the last value of each metric that the run's summary has."""
     try:
         summary = run.read_manifest()["summary"].get("metrics")
     except LabkitError:

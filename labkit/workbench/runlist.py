@@ -11,9 +11,8 @@ from typing import Any
 import click
 
 from labkit.errors import FolderProblem, RunNotFound
-from labkit.record import metrics, sweepdir
+from labkit.record import metrics, sweepdir, sweepstate
 from labkit.record.expectations import in_short
-from labkit.record.files import read_json
 from labkit.record.find import every
 from labkit.record.rundir import RunDir, folder_name
 from labkit.record.status import status
@@ -92,7 +91,7 @@ def print_rows(found: list[dict[str, Any]], folder: Path) -> None:
         _print_table(found)
     for sweep in sweepdir.every(folder):
         if sweepdir.holder(sweep) is not None:
-            print(printable(f"{sweep.name}: {(read_json(sweep.progress) or {}).get('head') or 'begins'}"))
+            print(printable(f"{sweep.name}: {(sweepstate.as_written(sweep) or {}).get('head') or 'begins'}"))
 
 
 def _print_table(found: list[dict[str, Any]]) -> None:

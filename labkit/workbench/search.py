@@ -243,8 +243,8 @@ def is_compared(place: int) -> bool:
 
 
 def ordered(value: float, goal: Goal) -> float:
-    """Returns a value that has a place among others: NaN is the worst."""
-    if math.isnan(value):
+    """Returns a value that has a place among others: what is no finite number is the worst."""
+    if not math.isfinite(value):
         return WORST if goal.lowest else -WORST
     return max(-WORST, min(WORST, value))
 

@@ -15,7 +15,7 @@ from typing import Any
 from labkit.errors import ParameterProblem
 from labkit.record.allowed import allowed
 from labkit.record.declared import Parameter
-from labkit.record.spread import SEED
+from labkit.record.spread import is_seed
 from labkit.workbench import points
 from labkit.workbench.literals import literal, read_literal
 from labkit.workbench.notebook import Notebook
@@ -150,9 +150,9 @@ def space(
             )
     declared = {parameter.name: parameter for parameter in door.declared}
     free = {axis.name: _dimension(axis, declared[axis.name]) for axis in axes if len(axis.values) > 1}
-    if SEED in free:
+    if seed := next(filter(is_seed, free), None):
         raise ParameterProblem(
-            f"a search must not choose {SEED}: the luckiest seed is no result; give it one value, and then compare the "
+            f"a search must not choose {seed}: the luckiest seed is no result; give it one value, and then compare the "
             f"best points over seeds, in a sweep without --search"
         )
     if not free:

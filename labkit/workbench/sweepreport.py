@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -14,8 +14,10 @@ from urllib.parse import quote
 from labkit.record import metrics, sweepdir
 from labkit.record.files import now, plain_json, write_atomic, write_json
 from labkit.record.metrics import Column
-from labkit.record.rundir import RunDir
+from labkit.record.rundir import NO_RESULT, RunDir
+from labkit.record.spread import is_seed
 from labkit.record.sweepdir import SweepDir
+from labkit.record.text import counted
 from labkit.workbench import ranking
 from labkit.workbench.courses import COLOURS, Courses, courses
 from labkit.workbench.looks import PAGE, breakable, page_parts
@@ -50,25 +52,54 @@ class Summary:
     aim: Goal | None
     groups: Sequence[Group]
 
-    @property
+    @cached_property
     def best(self) -> Group | None:
-        """The best group; None where nothing decides, or none has a number."""
+        """The best group; None where nothing decides, or none has a finite mean."""
         first = self.groups[0] if self.groups else None
-        if self.aim is None or first is None or self.aim.metric not in first.metrics:
-            return None
-        return first if first.mean(self.aim.metric) == first.mean(self.aim.metric) else None
+        return first if self.aim and first and math.isfinite(first.mean(self.aim.metric)) else None
 
-    @property
+    @cached_property
+    def sentence(self) -> str:
+        """What is best, in words, or why that is not known; empty where there is nothing to say."""
+        if self.best is None or self.aim is None:
+            return self.missing
+        said = f"{self.aim}: {_value(self.best, self.aim.metric)} with {_said(self, self.best)}"
+        return f"{said}; {self.lacking}" if self.lacking else said
+
+    @cached_property
+    def lacking(self) -> str:
+        """How many results the best group lacks, in words; empty where it has them all, or where there is none."""
+        if self.best is None or self.aim is None or self.best.is_complete(self.aim.metric):
+            return ""
+        count, points = self.best.metrics[self.aim.metric]["count"], len(self.best.points)
+        return f"only {count} of its {points} runs finished with a value"
+
+    @cached_property
+    def missing(self) -> str:
+        """That no finished run has logged what was asked for, in words; empty where one has, or none finished."""
+        known = ranking.logged(self.results.values())
+        has_any = any(map(ranking.counts, self.results.values()))
+        return ranking.unknown(self.aim.metric, known) if self.aim and has_any else ""
+
+    @cached_property
+    def left_out(self) -> str:
+        """Which finished runs are not ranked, and why; empty where all are."""
+        found = [ranking.left_out(one) for one in self.results.values() if ranking.is_finished(one)]
+        left = [labels for labels in found if labels]
+        names = [label for label in NO_RESULT if any(label in labels for labels in left)]
+        return f"{counted(len(left), 'finished run')} not ranked, as labelled {' or '.join(names)}" if left else ""
+
+    @cached_property
     def total(self) -> int:
         """How many points there are in the end."""
         return sweepdir.total(self.manifest) if "search" in self.manifest else len(self.points)
 
-    @property
+    @cached_property
     def failed(self) -> list[tuple[Point, Mapping[str, Any]]]:
         """The points whose result is a run that came to no end of its own."""
         return self._those(ranking.is_failed)
 
-    @property
+    @cached_property
     def pruned(self) -> list[tuple[Point, Mapping[str, Any]]]:
         """The points whose runs the search has stopped."""
         return self._those(ranking.is_pruned)
@@ -76,30 +107,35 @@ class Summary:
     def _those(self, are: Callable[[Mapping[str, Any] | None], bool]) -> list[tuple[Point, Mapping[str, Any]]]:
         return [(one, self.results[one.number]) for one in self.points if are(self.results.get(one.number))]
 
-    @property
+    @cached_property
     def ranked(self) -> list[Group]:
         """The groups that are compared: not those of which each run was stopped by the search."""
         away = {point.number for point, _ in self.pruned}
         return [group for group in self.groups if not away.issuperset(group.points)]
 
-    @property
+    @cached_property
     def improved(self) -> Column:
         """The best result so far, at each point that has a result, once there is one."""
         found, aim = Column(), self.aim
         if aim is None:
             return found
         for place, result in sorted(self.results.items()):
-            value = ranking.values_of(result).get(aim.metric, math.nan) if ranking.is_finished(result) else math.nan
+            value = ranking.values_of(result).get(aim.metric, math.nan) if ranking.counts(result) else math.nan
             so_far = [*found.values[-1:], *([value] if math.isfinite(value) else [])]
             if so_far:
                 found.steps.append(place)
                 found.values.append(min(so_far, key=aim.order))
         return found
 
-    @property
+    @cached_property
     def names(self) -> list[str]:
         """The parameters that differ between points, but for the seed."""
-        return [name for name in ranking.varied(self.points) if name not in ranking.NO_SEED]
+        return [name for name in self.varied if not is_seed(name)]
+
+    @cached_property
+    def varied(self) -> list[str]:
+        """The parameters that differ between points."""
+        return ranking.varied(self.points)
 
     def facts(self) -> dict[str, Any]:
         """Returns what `summary.json` keeps."""
@@ -113,6 +149,8 @@ class Summary:
             "metric": self.aim.metric if self.aim else None,
             "best_is": ("lowest" if self.aim.lowest else "highest") if self.aim else None,
             "best": _facts(self.best) if self.best else None,
+            "sentence": self.sentence,
+            "left_out": self.left_out,
             "groups": [_facts(group) for group in self.groups],
             "failed": [_why(point, one) for point, one in self.failed],
             **({"pruned": [_why(point, one) | one["pruned"] for point, one in self.pruned]} if self.pruned else {}),
@@ -153,8 +191,8 @@ def summarise(
         metric: What decides; None for a main metric whose name says which way is better.
         lowest: The lowest is best; None for what the name says.
     """
-    names = dict.fromkeys(name for one in results.values() if ranking.is_finished(one) for name in one["metrics"])
-    aim = ranking.goal(names, metric, lowest)
+    results = dict(sorted(results.items()))  # not as they came: the order of metrics may decide which of them counts
+    aim = ranking.goal(ranking.logged(results.values()), metric, lowest)
     return Summary(sweep, manifest, points, results, aim, ranking.groups(points, results, aim))
 
 
@@ -174,8 +212,7 @@ def lines(summary: Summary) -> list[str]:
     finished = sum(map(ranking.is_finished, summary.results.values()))
     pruned = f", {len(summary.pruned)} pruned" if summary.pruned else ""
     found = [f"{finished} of {summary.total} points finished{pruned}"]
-    if summary.best is not None and summary.aim is not None:
-        found.append(f"{summary.aim}: {_value(summary.best, summary.aim.metric)} with {_said(summary, summary.best)}")
+    found += filter(None, [summary.left_out, summary.sentence])
     if summary.aim is not None and len(summary.groups) > 1:
         shown = [group for group in summary.groups if group.finished][:SHOWN]
         rows = [(_value(group, summary.aim.metric), _over(group), _said(summary, group)) for group in shown]
@@ -184,7 +221,7 @@ def lines(summary: Summary) -> list[str]:
         more = len(summary.ranked) - len(shown)
         found += [f"  and {more} more"] if more else []
     for point, result in summary.failed[:SHOWN]:
-        said = ranking.told(point.values, ranking.varied(summary.points))
+        said = ranking.told(point.values, summary.varied)
         found.append(f"{result['status']}: {said}: {result.get('reason')} ({result['run']})")
     more = len(summary.failed) - SHOWN
     return found + ([f"and {more} more that did not finish"] if more > 0 else [])
@@ -196,7 +233,10 @@ def _said(summary: Summary, group: Group) -> str:
 
 def _value(group: Group, metric: str) -> str:
     found = group.metrics.get(metric)
-    return mean_and_spread(found["mean"], found.get("std")) if found else "–"
+    if not found:
+        return "–"
+    some = f" (n={found['count']})" if found["count"] < group.finished else ""
+    return mean_and_spread(found["mean"], found.get("std")) + some
 
 
 def _over(group: Group) -> str:
@@ -219,13 +259,14 @@ def render(summary: Summary) -> str:
         for group in summary.ranked[:LISTED]
     ]
     failed = [
-        (ranking.told(point.values, ranking.varied(summary.points)), result, _link(summary.sweep, str(result["run"])))
+        (ranking.told(point.values, summary.varied), result, _link(summary.sweep, str(result["run"])))
         for point, result in summary.failed[:LISTED]
     ]
     parts: dict[str, Any] = {
         "title": short(f"Sweep of {Path(str(manifest.get('notebook'))).stem}"),
         "heading": short(manifest.get("title") or manifest.get("notebook")),
         "best": _best(summary),
+        "notes": _notes(summary),
         "figure": _figure(summary),
         "search": _search(summary),
         "names": summary.names,
@@ -256,6 +297,13 @@ def _best(summary: Summary) -> dict[str, str] | None:
     return {"name": str(aim), "value": _value(summary.best, aim.metric), "said": _said(summary, summary.best)}
 
 
+def _notes(summary: Summary) -> list[str]:
+    """Returns what a reader must know of the ranking: what is missing in it, and what was left out."""
+    lacking = f"the best has no complete results: {summary.lacking}" if summary.lacking else ""
+    notes = filter(None, (lacking, summary.missing, summary.left_out))
+    return [f"{note[:1].upper()}{note[1:]}{'.' * (not note.endswith('?'))}" for note in notes]
+
+
 def _search(summary: Summary) -> Courses | None:
     """Returns how the best result came to be; None where nothing was searched."""
     if summary.aim is None or "search" not in summary.manifest:
@@ -266,7 +314,7 @@ def _search(summary: Summary) -> Courses | None:
 def _pruned(summary: Summary) -> list[tuple[str, str, int, tuple[str, str]]]:
     return [
         (
-            ranking.told(point.values, ranking.varied(summary.points)),
+            ranking.told(point.values, summary.varied),
             number(one["pruned"]["value"]),
             one["pruned"]["after"],
             _link(summary.sweep, str(one["run"])),

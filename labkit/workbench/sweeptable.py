@@ -5,13 +5,15 @@ What it shows it also writes, each second, for whoever follows it from elsewhere
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from labkit.record import metrics
-from labkit.record.files import read_json, write_json
+from labkit.record import metrics, sweepstate
+from labkit.record.files import read_json
+from labkit.record.sweepstate import COLUMNS
 from labkit.workbench import ranking
 from labkit.workbench.ranking import Goal
 from labkit.workbench.terminal import COLOURS, printable
@@ -26,7 +28,9 @@ if TYPE_CHECKING:
     from labkit.workbench.sweep import Sweeper
 
 SHOWN = 8  # results that the table shows, the newest
-COLUMNS = ("point", "status", "parameters", "progress", "took")
+SQUEEZED = 12  # characters that parameters and progress keep before a column is left out
+DROPPED_FIRST = ("took", "progress", "parameters")  # where a terminal is narrow
+GAP = 2
 WRITE_S = 1.0  # between two times that it is written
 
 
@@ -47,22 +51,39 @@ class Watch:
         self.aim: Goal | None = sweeper.search.goal if sweeper.search is not None else None
         self.best: tuple[Point, float] | None = None
         self._asked = (metric, lowest)
+        self._logged: list[str] = []
+        self._counted = 0  # finished runs whose numbers stand for something
+        self._has_told = False
         self._written = 0.0
         self._names = ranking.varied(sweeper.points) if sweeper.search is None else sweeper.search.names
         self._failed = self._pruned = 0
-        by_number = {point.number: point for point in sweeper.points}
+        self._by_number = {point.number: point for point in sweeper.points}
         for place, result in sweeper.results.items():
-            self._note(by_number[place], result)
+            self._note(self._by_number[place], result)
 
     def _note(self, point: Point, result: Mapping[str, Any]) -> None:
         self._failed += ranking.is_failed(result)
         self._pruned += ranking.is_pruned(result)
-        if not ranking.is_finished(result):
+        if not ranking.counts(result):
             return
-        values = ranking.values_of(result)
-        self.aim = self.aim or ranking.goal(values, *self._asked)
-        value = values.get(self.aim.metric) if self.aim else None
-        if self.aim is None or value is None or value != value:
+        self._counted += 1
+        if new := [name for name in ranking.values_of(result) if name not in self._logged]:
+            self._logged += new
+            self._aim_anew()
+        self._compare(point, result)
+
+    def _aim_anew(self) -> None:
+        """Chooses what decides among all metrics that were logged, as the report does, and compares by it."""
+        aim = self.aim if self.sweeper.search is not None else ranking.goal(self._logged, *self._asked)
+        if aim != self.aim:
+            self.aim, self.best = aim, None
+            for place, result in self.sweeper.results.items():
+                if place in self._by_number and ranking.counts(result):
+                    self._compare(self._by_number[place], result)
+
+    def _compare(self, point: Point, result: Mapping[str, Any]) -> None:
+        value = ranking.values_of(result).get(self.aim.metric, math.nan) if self.aim else math.nan
+        if self.aim is None or not math.isfinite(value):
             return
         if self.best is None or self.aim.order(value) < self.aim.order(self.best[1]):
             self.best = (point, value)
@@ -71,6 +92,7 @@ class Watch:
         """Takes note of a result."""
         self.taken += 1
         self.lasting = [*self.lasting, (point, result)][-SHOWN:]
+        self._by_number[point.number] = point
         self._note(point, result)
 
     def said(self, point: Point) -> str:
@@ -83,6 +105,12 @@ class Watch:
         parts = [done, str(result["status"]), self.said(point), self.value(result), duration(result.get("duration_s"))]
         reason = f": {result.get('reason') or ''}" if ranking.is_failed(result) else ""
         return printable("  ".join(filter(None, parts)) + reason)
+
+    def lines(self, point: Point, result: Mapping[str, Any]) -> list[str]:
+        """Returns a result as one line, and once, as soon as a run has finished, that none has logged what decides."""
+        missing = "" if self._has_told else self.missing()
+        self._has_told = self._has_told or bool(missing)
+        return [self.line(point, result), *([f"labkit: {missing}"] if missing else [])]
 
     def value(self, result: Mapping[str, Any]) -> str:
         """Returns a result's value of what decides."""
@@ -125,21 +153,25 @@ class Watch:
         """Writes what is shown, at most each second; a disk that refuses it changes nothing about the sweep."""
         if is_last or time.monotonic() - self._written > WRITE_S:
             self._written = time.monotonic()
-            with suppress(OSError):
-                write_json(self.sweeper.sweep.progress, self.facts(), durable=False)
+            sweepstate.write(self.sweeper.sweep, self.facts())
 
     def best_line(self) -> str:
-        """Returns the best result so far."""
+        """Returns the best single run so far; which parameters are best over seeds, the report says in the end."""
         if self.best is None or self.aim is None:
-            return ""
+            return self.missing()
         point, value = self.best
-        return f"{self.aim} so far: {number(value)} with {self.said(point)}"
+        return f"{self.aim} of a single run so far: {number(value)} with {self.said(point)}"
+
+    def missing(self) -> str:
+        """Returns what to tell who asked for a metric that no finished run has logged; empty where one has."""
+        return printable(ranking.unknown(self._asked[0], self._logged)) if self._counted else ""
 
 
 @contextmanager
 def shown(watch: Watch, *, quiet: bool) -> Iterator[None]:
     """Shows a sweep while the block runs: live in a terminal, else a line for each result on standard error."""
     watch.sweeper.tick = watch.write
+    watch.write()  # what is there is of an earlier session
     try:
         with _on_terminal(watch, quiet=quiet):
             yield
@@ -151,13 +183,13 @@ def shown(watch: Watch, *, quiet: bool) -> Iterator[None]:
 def _on_terminal(watch: Watch, *, quiet: bool) -> Iterator[None]:
     from rich.console import Console
 
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
     if quiet or not console.is_terminal:
 
         def say(point: Point, result: Mapping[str, Any]) -> None:
             watch.take(point, result)
-            if not quiet:
-                console.print(watch.line(point, result), markup=False)
+            for line in [] if quiet else watch.lines(point, result):
+                console.print(line, markup=False)
 
         watch.sweeper.say = say
         yield
@@ -173,23 +205,44 @@ def live(facts: Callable[[], dict[str, Any]]) -> Live:
     from rich.live import Live
 
     console = Console(stderr=True)
-    return Live(get_renderable=lambda: _table(facts()), console=console, refresh_per_second=4, transient=True)
+    return Live(
+        get_renderable=lambda: _table(facts(), console.width), console=console, refresh_per_second=4, transient=True
+    )
 
 
-def _table(facts: dict[str, Any]) -> Group:
+def _table(facts: dict[str, Any], room: int) -> Group:
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
+    rows = [{name: printable(str(row[name])) for name in COLUMNS} for row in facts["rows"]]
+    widths = _widths(rows, room)
     table = Table(box=None, pad_edge=False, header_style="bold", expand=False)
-    for title in COLUMNS:
-        table.add_column(title, no_wrap=True, overflow="ellipsis")
-    for row in facts["rows"]:
-        texts = [printable(str(row[name])) for name in COLUMNS]
-        styles = ("", COLOURS.get(row["status"], ""), "", "", "")
-        table.add_row(*(Text(text, style=style) for text, style in zip(texts, styles, strict=True)))
+    for title, width in widths.items():
+        table.add_column(title, no_wrap=True, overflow="ellipsis", width=width)
+    for row in rows:
+        colour = COLOURS.get(row["status"], "")
+        table.add_row(*(Text(row[name], style=colour if name == "status" else "") for name in widths))
     head, best = Text(printable(facts["head"]), style="bold"), printable(facts["best"])
     return Group(head, *([Text(best)] if best else []), table)
+
+
+def _widths(rows: Sequence[Mapping[str, str]], room: int) -> dict[str, int]:
+    """Returns the columns that a terminal has room for, with their widths; long ones are squeezed before any goes."""
+    from rich.cells import cell_len
+
+    widths = {name: max(map(cell_len, [name, *(row[name] for row in rows)])) for name in COLUMNS}
+    least = {name: min(width, SQUEEZED) if name in DROPPED_FIRST[1:] else width for name, width in widths.items()}
+    for name in DROPPED_FIRST:
+        if sum(least.values()) + GAP * (len(least) - 1) > room:
+            del least[name]
+    spare = room - sum(least.values()) - GAP * (len(least) - 1)
+    for name in reversed(DROPPED_FIRST[1:]):
+        if name in least:
+            more = max(0, min(spare, widths[name] - least[name]))
+            least[name] += more
+            spare -= more
+    return least
 
 
 def _progress(run: RunDir) -> str:

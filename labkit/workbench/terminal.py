@@ -53,7 +53,7 @@ def live_line(run: RunDir, progress: Progress, *, quiet: bool) -> Iterator[None]
     """Shows one line that follows a run: cell, epoch, loss, time left. Outside of a terminal, only its name."""
     from rich.console import Console
 
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, emoji=False)
     if quiet:
         yield
     elif not console.is_terminal:
@@ -91,7 +91,7 @@ def print_end(run: RunDir, ended: Status) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
     text = Text(ended.state, style=COLOURS.get(ended.state, ""))
     if ended.duration_s is not None:
         text.append(f" in {duration(ended.duration_s)}", style="default")
