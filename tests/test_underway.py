@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -62,6 +63,7 @@ def test_who_watches_a_run_sees_its_end(lab: Path) -> None:
 def test_a_run_is_stopped_from_another_shell_at_its_next_step(lab: Path) -> None:
     made = detached(lab, 10_000)
     wait_for(lambda: made.metrics.exists() and made.metrics.read_bytes().count(b"\n") > 3)
+    wait_for(lambda: re.search(r"running \d+/10000", labkit(lab, "list").stdout), what="its progress")
     done = labkit(lab, "stop", "last")
     assert done.returncode == 0 and "interrupted" in done.stdout, done.stderr
     assert json.loads(made.exit.read_bytes())["stop"] == "SIGTERM"

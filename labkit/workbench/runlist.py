@@ -63,6 +63,7 @@ def _row(run: RunDir, queue: slurm.Queue) -> dict[str, Any]:
         "path": str(run.path),
         "notebook": run.path.parent.name,
         "status": found.state,
+        "progress": _progress(run) if found.state == "running" else "",
         "reason": found.reason,
         "job": job,
         "created": manifest.get("created", ""),
@@ -73,6 +74,13 @@ def _row(run: RunDir, queue: slurm.Queue) -> dict[str, Any]:
         "metrics": _last_values(run, manifest),
         "verdicts": in_short(kept_verdicts(run, manifest)),
     }
+
+
+def _progress(run: RunDir) -> str:
+    """Returns how far the newest loop of a run has come, as `12/40`; empty where it does not say."""
+    bar = read_json(run.progress) or {}
+    done, total = bar.get("done"), bar.get("total")
+    return f"{done}/{total}" if isinstance(done, int) and isinstance(total, int) and total else ""
 
 
 def _last_values(run: RunDir, manifest: dict[str, Any]) -> dict[str, Any]:
@@ -135,7 +143,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     texts = (
         row["notebook"],
         row["id"][-6:],
-        row["status"] + labels,
+        f"{row['status']} {row['progress']}".rstrip() + labels,
         told_job(row["job"]),
         local_time(row["created"]),
         duration(row["duration_s"]),
