@@ -336,6 +336,7 @@ def test_damage_stops_no_comparison(then: RunDir, name: str) -> None:
             json.loads(dumps(found.facts()))
 
 
+@pytest.mark.slow
 def test_values_of_any_kind_stop_no_comparison(then: RunDir) -> None:
     """Each value in each JSON file of the record is replaced by something of another kind."""
     for name in [name for name in FILES if name.endswith(".json")]:

@@ -176,6 +176,7 @@ def go_on(directory: RunDir) -> RunDir:
     return RunDir(directory.path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", [by_slicing, by_loading])
 @pytest.mark.parametrize(
     "loop",

@@ -180,6 +180,7 @@ def test_a_proposal_that_is_missing_is_no_reason_to_make_up_another(sweep: Sweep
         sweepdir.proposed(sweep)
 
 
+@pytest.mark.slow
 def test_tpe_comes_nearer_than_chance(tmp_path: Path, source: Notebook):
     best = {
         sampler: min(

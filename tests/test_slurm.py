@@ -56,6 +56,7 @@ def test_a_node_without_the_lab_says_so(cluster: Cluster) -> None:
     assert row["status"] == "killed" and "job 1 is gone" in row["reason"]
 
 
+@pytest.mark.slow
 def test_jobs_that_wait_are_queued_and_asked_for_once(cluster: Cluster) -> None:
     (cluster.folder / "hold").touch()
     runs = [cluster.submit("n") for _ in range(2)]

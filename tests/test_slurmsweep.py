@@ -49,6 +49,7 @@ def test_a_dry_run_shows_one_array_over_all_points_and_leaves_nothing(cluster: C
     assert not list((cluster.lab / "runs").iterdir()) and not list(cluster.folder.glob("*.json"))
 
 
+@pytest.mark.slow
 def test_what_cannot_be_is_refused_and_leaves_nothing(cluster: Cluster) -> None:
     notebook = str(sweeps.trivial(cluster.lab))
     for options, reason in (

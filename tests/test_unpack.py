@@ -217,6 +217,7 @@ def test_a_notebook_of_a_hostile_title_is_told_in_one_line(tmp_path: Path) -> No
     assert not [line for line in told(laid) if "\x1b" in line or os.linesep in line]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["run.json", "inputs.json", "checkpoints/000001.json", "source/modules.json"])
 def test_a_run_with_any_damage_is_carried_and_laid_out_or_refused(tmp_path: Path, name: str) -> None:
     made = full_run(tmp_path)
