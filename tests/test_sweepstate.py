@@ -19,8 +19,8 @@ from labkit.record import sweepdir, sweepform, sweepstate
 from labkit.record.files import read_json, write_json
 from labkit.record.sweepdir import SweepDir
 from labkit.record.sweepstate import where_it_stands
-from labkit.workbench import apart, runlist, sweepreport, sweeptable
-from labkit.workbench.points import Point
+from labkit.workbench import apart, runlist, slurmtasks, sweepreport, sweeptable
+from labkit.workbench.points import Point, proposed
 from labkit.workbench.sweep import Sweeper
 from labkit.workbench.sweeptable import Watch
 
@@ -149,6 +149,29 @@ def test_results_of_points_that_a_search_has_proposed_count(tmp_path: Path):
     write_json(sweep.proposed / "1.json", {"point": 1})
     with pytest.raises(FolderProblem, match=r"1\.json is missing or damaged"):
         sweepdir.proposed(sweep)
+
+
+def test_a_point_of_a_search_that_is_no_value_is_told(sweep: SweepDir):
+    sweepdir.propose(sweep, 1, points(1)[0].facts() | {"values": {"X": "__import__('os')"}})
+    with pytest.raises(FolderProblem, match=r"proposed/1\.json is damaged"):
+        proposed(sweep)
+
+
+def test_the_queue_of_a_sweep_whose_manifest_is_damaged_is_told(sweep: SweepDir):
+    write_json(sweep.manifest, {"format": 1, "points": 3})
+    assert "0 of ? points" in slurmtasks.told(sweep, {1: ("7_1", "RUNNING")})
+
+
+def test_who_watches_a_sweep_that_nobody_holds_does_not_read_all_results_for_each_picture(
+    sweep: SweepDir, monkeypatch: pytest.MonkeyPatch
+):
+    asked: list[SweepDir] = []
+    monkeypatch.setattr(apart, "where_it_stands", lambda sweep: asked.append(sweep) or where_it_stands(sweep))
+    facts = apart._looked_at(sweep)
+    assert [facts()["head"] for _ in range(20)] == ["0 of 4 done"] * 20 and len(asked) == 1
+    watch(sweep).write()
+    held = apart._looked_at(sweep)
+    assert all(held()["head"] for _ in range(3)) and len(asked) == 4
 
 
 @given(st.text())

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -72,11 +73,26 @@ def _last_words(sweep: SweepDir) -> str:
 def watch(sweep: SweepDir) -> dict[str, Any]:
     """Shows a sweep until it is over or nobody works on it, and returns where it stands then."""
     if sys.stderr.isatty():
-        with sweeptable.live(lambda: where_it_stands(sweep)):
+        with sweeptable.live(_looked_at(sweep)):
             _wait_until_nobody_works(sweep)
     else:
         _wait_until_nobody_works(sweep)
     return where_it_stands(sweep)
+
+
+def _looked_at(sweep: SweepDir) -> Callable[[], dict[str, Any]]:
+    """Returns what tells where a sweep stands; of one whose results must all be read for it, not at each picture."""
+    found: dict[str, Any] = {}
+    after = 0.0
+
+    def facts() -> dict[str, Any]:
+        nonlocal found, after
+        if time.monotonic() >= after:
+            found = where_it_stands(sweep)
+            after = time.monotonic() + (slurmtasks.ASK_S if sweepdir.holder(sweep) is None else 0.0)
+        return found
+
+    return facts
 
 
 def _wait_until_nobody_works(sweep: SweepDir) -> None:

@@ -10,10 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from labkit.errors import ParameterProblem
+from labkit.errors import FolderProblem, ParameterProblem
+from labkit.record import sweepdir
 from labkit.record.allowed import allowed, shown
 from labkit.record.declared import Parameter
 from labkit.record.files import plain_json
+from labkit.record.sweepdir import SweepDir
 from labkit.workbench import params
 from labkit.workbench.literals import literal, read_literal
 from labkit.workbench.notebook import Notebook
@@ -54,6 +56,22 @@ class Point:
     def of(cls, facts: Mapping[str, Any]) -> Point:
         """Returns the point that `facts` stand for."""
         return cls(facts["point"], {name: read_literal(text) for name, text in facts["values"].items()})
+
+
+def proposed(sweep: SweepDir) -> list[Point]:
+    """Returns the points that a search has proposed so far, in their order.
+
+    Raises:
+        FolderProblem: One is missing or damaged, so that a result may be of another point.
+    """
+    found = []
+    for one in sweepdir.proposed(sweep):
+        try:
+            found.append(Point.of(one))
+        except ValueError as error:
+            path = sweep.proposed / f"{one['point']}.json"
+            raise FolderProblem(f"{path} is damaged: {error}; begin the sweep anew") from error
+    return found
 
 
 @dataclass(frozen=True)

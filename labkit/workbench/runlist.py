@@ -13,6 +13,7 @@ import click
 from labkit.errors import FolderProblem, RunNotFound
 from labkit.record import metrics, sweepdir, sweepstate
 from labkit.record.expectations import in_short
+from labkit.record.files import read_json
 from labkit.record.find import every
 from labkit.record.rundir import RunDir, folder_name
 from labkit.record.status import status

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from labkit.errors import BadInput, WorkFailed
+from labkit.errors import BadInput, FolderProblem, WorkFailed
 from labkit.record import sweepdir
 from labkit.record.files import read_json
 from labkit.record.sweepdir import SweepDir
@@ -104,5 +104,8 @@ def told(sweep: SweepDir, known: Tasks) -> str:
     """Returns in a line how far a sweep is: its results, and the tasks that it still has."""
     jobs = ", ".join(dict.fromkeys(number.partition("_")[0] for number, _ in known.values()))
     counts = ", ".join(f"{count} {state}" for state, count in Counter(state for _, state in known.values()).items())
-    total = len((read_json(sweep.manifest) or {}).get("points") or ())
+    try:
+        total = str(sweepdir.total(sweep.read_manifest()))
+    except FolderProblem:
+        total = "?"
     return f"{sweep.name}: {len(sweepdir.results(sweep))} of {total} points have a result; job {jobs}: {counts}"

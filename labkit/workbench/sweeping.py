@@ -25,7 +25,7 @@ from labkit.workbench.daskworkers import DaskWorkers
 from labkit.workbench.job import Job
 from labkit.workbench.notebook import Notebook
 from labkit.workbench.params import Source
-from labkit.workbench.points import Point
+from labkit.workbench.points import Point, proposed
 from labkit.workbench.ranking import Goal
 from labkit.workbench.search import Plan, Search
 from labkit.workbench.slots import Slots
@@ -292,7 +292,7 @@ def _sweeper(opened: Opened, command: list[str]) -> Sweeper:
     """Returns what works on a sweep; what a search has proposed so far is read now that nobody else adds to it."""
     points, settings, thinks = opened.points, opened.settings, None
     if opened.plan is not None:
-        points = [Point.of(one) for one in sweepdir.proposed(opened.sweep)]
+        points = proposed(opened.sweep)
         goal = Goal(str(settings.metric), bool(settings.lowest))
         thinks = Search(opened.plan, goal, opened.source, opened.sweep)
     begin = partial(begin_run, opened, command)
