@@ -14,7 +14,7 @@ from running import LABKIT, alive, wait_for
 from tiny import parameters, plain_environment, write
 
 from labkit.record import sweepdir
-from labkit.record.process import descendants, name_of
+from labkit.record.process import descendants, is_detached
 from labkit.record.rundir import RunDir
 from labkit.record.status import status
 from labkit.record.sweepdir import SweepDir
@@ -94,12 +94,14 @@ def kill_and_continue(notebook: Path, lab: Path, options: list[str], kills: int,
             except subprocess.TimeoutExpired:
                 pass
             assert process.poll() is None, "it ended before it could be killed: give it more points"
-            below = [
-                pid for pid in descendants(process.pid) if "forkserver" not in name_of(pid)
-            ]  # it serves others too
+            below = descendants(process.pid)
             process.kill()
             process.wait()
-        wait_for(lambda below=below: not alive(*below), what="the end of what a killed sweep had started")
+        # A server of warm kernels stays: it serves others, too. It had a moment to say what it is.
+        wait_for(
+            lambda below=below: not alive(*(pid for pid in below if not is_detached(pid))),
+            what="the end of what a killed sweep had started",
+        )
         left = sweepdir.every(lab / "runs")
         wait_for(lambda left=left: not any(map(running, left)), what="the end of its runs")
         done = sum(len(sweepdir.results(one)) for one in sweepdir.every(lab / "runs"))

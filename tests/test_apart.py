@@ -173,6 +173,23 @@ def test_what_cannot_be_swept_is_refused_where_it_is_asked_for(lab: Path) -> Non
     assert not sweepdir.every(lab / "runs")
 
 
+def test_a_run_that_a_cell_starts_has_the_environment_from_before_its_kernel(
+    lab: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(lab / "notebooks" / "tells.ipynb", "import os\nprint('HAS', [os.environ.get('CUDA_VISIBLE_DEVICES')])")
+    monkeypatch.setenv("JUPYTER_PATH", install(tmp_path / "jupyter")["JUPYTER_PATH"])
+    monkeypatch.setenv("LABKIT_WARM", "0")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    manager, client = start_new_kernel(kernel_name="labkit-cpu", cwd=str(lab / "notebooks"))
+    code = "assert os.environ['CUDA_VISIBLE_DEVICES'] == ''\nlabkit.submit('tells.ipynb').wait(120)"
+    told = client.execute_interactive(f"import labkit, os\n{code}", timeout=120)
+    client.stop_channels()
+    manager.shutdown_kernel()
+    assert told["content"]["status"] == "ok", told
+    (made,) = every(lab / "runs")
+    assert "HAS [None]" in made.log.read_text()
+
+
 def test_runs_and_sweeps_that_a_cell_starts_outlive_its_kernel(
     lab: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

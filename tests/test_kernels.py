@@ -38,7 +38,30 @@ def test_each_gpu_that_is_visible_has_a_kernel_that_sees_it_alone(
     assert "H200" in spec(folder, names[1])["display_name"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     assert [kernel.name for kernel in kernels.install()] == ["labkit-cpu", names[2]]
+    assert sorted(path.name for path in folder.iterdir()) == names, "a GPU that is only hidden lost its kernel"
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setattr(gpus, "every", lambda: GPUS[1:])
+    kernels.install()
     assert sorted(path.name for path in folder.iterdir()) == ["labkit-cpu", names[2]], "a GPU that is gone kept its own"
+
+
+def test_a_machine_that_shares_the_environment_leaves_the_kernels_of_the_others(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpus, "every", lambda: GPUS)
+    names = [kernel.name for kernel in kernels.install()]
+    monkeypatch.setattr(kernels, "host", lambda: "Node-2.example")
+    monkeypatch.setattr(gpus, "every", list)
+    assert [kernel.name for kernel in kernels.install()] == ["labkit-cpu"]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    other = Gpu(0, "GPU-cc", (), "NVIDIA H200")
+    monkeypatch.setattr(gpus, "every", lambda: [other])
+    own = kernels.install()[1].name
+    assert own == f"{names[1]}-node-2-example"
+    assert spec(folder, names[1])["env"]["CUDA_VISIBLE_DEVICES"] == "GPU-aa"
+    assert spec(folder, own)["env"]["CUDA_VISIBLE_DEVICES"] == "GPU-cc"
+    assert spec(folder, own)["display_name"] == "labkit (GPU 0: NVIDIA H200, Node-2.example)"
+    assert [kernel.name for kernel in kernels.install()] == ["labkit-cpu", own], "it is its own the second time, too"
 
 
 def test_a_cpu_kernel_sees_no_gpu_and_has_what_must_be_set_before_python_starts(folder: Path) -> None:

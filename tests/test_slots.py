@@ -13,7 +13,7 @@ from tiny import plain_environment
 
 from labkit.errors import BadInput
 from labkit.record import gpus
-from labkit.record.gpus import Gpu, visible
+from labkit.record.gpus import Gpu, is_order_unknown, usable, visible
 from labkit.workbench import slots
 from labkit.workbench.slots import THREADS, VISIBLE, claim, of_cores, read_wanted, take
 
@@ -62,6 +62,56 @@ def test_gpus_that_nobody_can_mean_are_refused(text: str):
 )
 def test_the_gpus_that_may_be_used_are_those_that_cuda_sees(named: str | None, indices: list[int]):
     assert [gpu.index for gpu in visible(GPUS, named)] == indices
+
+
+@pytest.mark.parametrize(
+    ("there", "named", "names"),
+    [
+        (GPUS, "MIG-1a,MIG-2b", ["MIG-1a", "MIG-2b"]),
+        (GPUS, "0,7", ["GPU-aaaa-1"]),
+        (GPUS, "GPU-a", []),
+        (GPUS, "-1", []),
+        ([], "0,1,0", ["0", "1"]),
+        ([], "-1", []),
+        ([], "NoDevFiles", []),
+        ([], "", []),
+        ([], None, []),
+    ],
+)
+def test_what_the_driver_does_not_know_is_used_by_its_name(there: list[Gpu], named: str | None, names: list[str]):
+    assert [gpu.uuid for gpu in usable(there, named)] == names
+
+
+def test_a_part_of_a_gpu_is_one_slot_and_not_one_for_each_core(monkeypatch: pytest.MonkeyPatch):
+    name = f"MIG-{os.getpid()}"
+    monkeypatch.setattr(slots, "every", lambda: GPUS)
+    monkeypatch.setenv(VISIBLE, name)
+    with slots.slots() as room:
+        assert [one[VISIBLE] for one in room.environments] == [name]
+        with pytest.raises(BadInput, match="claimed by another sweep"):
+            slots.slots()
+
+
+def test_a_gpu_whose_users_the_driver_does_not_tell_is_not_free(monkeypatch: pytest.MonkeyPatch):
+    handle = gpus.ctypes.c_void_p()
+    assert gpus._users(lambda *_: 3, handle) is None and gpus._users(None, handle) is None
+    assert gpus._users(lambda _, count, __: setattr(count._obj, "value", 0) or 0, handle) == ()
+    silent = [Gpu(0, f"GPU-silent-{os.getpid()}", None)]
+    with ExitStack() as claims:
+        found, problem = take(silent, "free", claims)
+        assert not found and "does not say who uses it" in problem
+        assert take(silent, "0,", claims) == (silent, "")
+
+
+def test_numbers_of_gpus_of_several_models_are_taken_only_in_the_order_of_the_bus(monkeypatch: pytest.MonkeyPatch):
+    mixed = [Gpu(0, "GPU-old", (), "T4"), Gpu(1, "GPU-new", (), "H200")]
+    assert not is_order_unknown(GPUS, "0", None) and not is_order_unknown(mixed, "GPU-new", None)
+    assert not is_order_unknown(mixed, None, None) and not is_order_unknown(mixed, "0", "PCI_BUS_ID")
+    monkeypatch.setattr(slots, "every", lambda: mixed)
+    monkeypatch.setenv(VISIBLE, "0")
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+    with pytest.raises(BadInput, match="CUDA_DEVICE_ORDER=PCI_BUS_ID"):
+        slots.slots()
 
 
 def test_free_gpus_are_those_without_processes_of_others():
@@ -129,7 +179,7 @@ def test_without_a_driver_there_is_no_gpu_and_none_can_be_asked_for(monkeypatch:
 def test_the_gpus_are_those_that_torch_sees_and_a_process_on_one_shows():
     import torch
 
-    found = slots.visible(slots.every(), os.environ.get(VISIBLE))
+    found = visible(slots.every(), os.environ.get(VISIBLE))
     assert len(found) == torch.cuda.device_count()
     assert {str(torch.cuda.get_device_properties(place).uuid) for place in range(len(found))} == {
         gpu.uuid.removeprefix("GPU-") for gpu in found

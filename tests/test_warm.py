@@ -20,8 +20,9 @@ from tiny import plain_environment, write
 from warmth import READY_S, install, naming, served, sockets
 
 from labkit.launch import warm
+from labkit.launch.forkserver import Door
 from labkit.record.find import every
-from labkit.record.process import descendants
+from labkit.record.process import descendants, is_detached
 from labkit.record.rundir import RunDir
 from labkit.record.status import status
 
@@ -29,16 +30,21 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reas
 
 PROBE = """
 import json, os, resource, sys, threading
+BY_ADDRESS = ("p_cycle", "backend")
 hidden = ("LABKIT_RUN", "LABKIT_LOG", "JPY_", "_", "SHLVL", "OLDPWD", "PWD", "MPLBACKEND")
 environment = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
 limits = {name: resource.getrlimit(getattr(resource, name)) for name in dir(resource) if name.startswith("RLIMIT_")}
-import matplotlib, matplotlib.pyplot, numpy, torch
+import matplotlib, matplotlib.pyplot, numpy, torch, tqdm
+from pathlib import Path
 from threadpoolctl import threadpool_info
 pools = sorted({(one["internal_api"], one["num_threads"]) for one in threadpool_info()})
 print("PROBE", json.dumps({
     "environment": environment, "directory": os.getcwd(), "limits": limits, "umask": os.umask(0o22),
     "hash": hash("labkit"), "flags": str(sys.flags), "path": sys.path, "executable": sys.executable,
     "threads": [torch.get_num_threads(), torch.get_num_interop_threads()], "backend": matplotlib.get_backend(),
+    "tqdm": tqdm.tqdm([]).disable, "name": Path("/proc/self/comm").read_text(), "orig_argv": sys.orig_argv[:3],
+    "settings": sorted((k, str(v)) for k, v in matplotlib.rcParams.items() if k[-7:] != "p_cycle"),
+    "first_settings": sorted((k, str(v)) for k, v in matplotlib.rcParamsOrig.items() if k[-7:] not in BY_ADDRESS),
     "pools": pools, "cores": sorted(os.sched_getaffinity(0)),
     "encoding": [sys.stdout.encoding, sys.getfilesystemencoding()],
     "deterministic": torch.are_deterministic_algorithms_enabled(), "dtype": str(torch.get_default_dtype()),
@@ -58,6 +64,17 @@ loss = layer(torch.rand(16, 3, 40, 40)).sum() + (left @ right).sum()
 loss.backward()
 optimizer.step()
 print("WORKED", torch.isfinite(loss).item())
+"""
+
+ASKS = """
+from pathlib import Path
+from labkit.launch import warm
+from labkit.record.rundir import RunDir
+from labkit.workbench.execute import kernel_environment
+try:
+    warm.launch(kernel_environment(RunDir(Path("x"))), start=False).close()
+except warm.Cold:
+    raise SystemExit(1)
 """
 
 
@@ -105,6 +122,36 @@ def test_a_probe_prints_the_same_under_a_warm_and_a_cold_kernel(lab: Path, envir
     for found in (first, second):
         found["environment"].pop("LABKIT_WARM", None)
     assert first == second
+
+
+def test_what_lies_beside_the_notebook_and_in_the_environment_reaches_a_warm_kernel_as_a_cold_one(lab: Path) -> None:
+    folder = lab / "notebooks"
+    (folder / "matplotlibrc").write_text("lines.linewidth: 7\nfigure.figsize: 3, 2\n")
+    with sockets() as place:
+        own = {"PYTHONPATH": f"{folder}{os.pathsep}{lab}", "TQDM_DISABLE": "1", "PANDAS_COPY_ON_WRITE": "1"}
+        environment = served(place, **own)
+        made = [run(lab, environment, PROBE, LABKIT_WARM=switch) for switch in ("1", "0")]
+    assert [is_warm(one) for one in made] == [True, False]
+    logs = [one.log.read_text().replace('"LABKIT_WARM": "0"', '"LABKIT_WARM": "1"') for one in made]
+    assert logs[0] == logs[1].replace(made[1].id, made[0].id)
+    found = printed(made[0], "PROBE")
+    assert str(folder) in found["path"] and found["tqdm"] is True
+    assert dict(found["settings"])["lines.linewidth"] == dict(found["first_settings"])["lines.linewidth"] == "7.0"
+
+
+def test_a_folder_of_modules_as_seen_from_the_notebook_makes_a_cold_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(warm.Cold, match="PYTHONPATH"):
+        warm.address({**os.environ, "PYTHONPATH": f"/usr/lib{os.pathsep}src"})
+
+
+def test_a_saved_file_and_another_session_keep_their_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    before = warm.address(os.environ | {"XDG_SESSION_ID": "1"})
+    (tmp_path / "saved.py").write_text("")
+    os.utime(tmp_path, (0, 0))
+    assert warm.address(os.environ | {"XDG_SESSION_ID": "2", "TERM": "dumb", "CUDA_VISIBLE_DEVICES": "3"}) == before
+    for name in ("SCIPY_ARRAY_API", "NPY_DISABLE_CPU_FEATURES", "OMP_NUM_THREADS", "ANY_OTHER"):
+        assert warm.address(os.environ | {name: "1"}) != before
 
 
 def test_two_warm_kernels_without_a_seed_draw_different_numbers(lab: Path, environment: dict[str, str]) -> None:
@@ -173,6 +220,119 @@ def test_a_server_leaves_when_it_is_idle_and_takes_its_socket_along() -> None:
         done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
         assert done.stdout == "True\n"
         wait_for(lambda: not list(folder.rglob("*.socket")) and not naming(folder), 30, "the server's end")
+
+
+def test_a_server_that_should_leave_stays_until_its_kernels_have_ended(lab: Path) -> None:
+    starts = "import subprocess\nsubprocess.Popen(['setsid', 'sleep', '1000'])"
+    notebook = write(lab / "notebooks" / "n.ipynb", starts, "import time; time.sleep(1000)")
+    with sockets() as place:
+        env = served(place) | {"LABKIT_RUNS": str(lab / "runs")}
+        with subprocess.Popen(
+            [*LABKIT, "run", str(notebook), "--no-report"], env=env, stderr=subprocess.PIPE
+        ) as runner:
+            (made,) = wait_for(lambda: [one for one in every(lab / "runs") if one.process.exists()])
+            facts = json.loads(made.process.read_bytes())
+            below = wait_for(lambda: descendants(facts["kernel"]["pid"]))
+            stop = "from labkit.launch import warm; print(warm.stop_all())"
+            assert subprocess.run([sys.executable, "-c", stop], env=env, capture_output=True).stdout == b"1\n"
+            assert not list(place.rglob("*.socket")) and not list(place.rglob("*.lock")), "another one cannot start"
+            assert is_warm(made) and alive(*below)
+            os.kill(facts["process"]["pid"], signal.SIGKILL)
+            runner.communicate(timeout=60)
+        wait_for(lambda: not alive(*below), 20, "the end of what a killed supervisor left")
+
+
+def test_a_server_is_not_idle_while_it_has_a_kernel(lab: Path) -> None:
+    notebook = write(lab / "notebooks" / "n.ipynb", "import time\nfor _ in range(8): time.sleep(1)")
+    with sockets() as place:
+        env = served(place, LABKIT_WARM_IDLE_S="2") | {"LABKIT_RUNS": str(lab / "runs")}
+        command = [*LABKIT, "run", str(notebook), "--no-report"]
+        with subprocess.Popen(command, env=env, stderr=subprocess.PIPE) as runner:
+            (made,) = wait_for(lambda: [one for one in every(lab / "runs") if one.process.exists()])
+            time.sleep(6)
+            assert runner.poll() is None and is_warm(made) and list(place.rglob("*.socket"))
+        wait_for(lambda: not naming(place), 30, "the server's end")
+
+
+def test_the_end_of_a_kernel_leaves_a_server_that_was_started_below_it(
+    lab: Path, installed: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endless = write(lab / "notebooks" / "endless.ipynb", "import time\nfor _ in range(1000): time.sleep(0.1)")
+    starts = (
+        "import os\nfrom labkit.launch import warm\nfrom labkit.record.rundir import RunDir\n"
+        "from labkit.workbench.execute import kernel_environment\nfrom pathlib import Path\n"
+        f"print(warm.wait_for(kernel_environment(RunDir(Path('x'))), {READY_S}))"
+    )
+    monkeypatch.setenv("JUPYTER_PATH", installed["JUPYTER_PATH"])
+    with sockets() as place:
+        env = plain_environment(XDG_RUNTIME_DIR=str(place), LABKIT_RUNS=str(lab / "runs"))
+        manager = KernelManager(kernel_name="labkit-cpu")
+        manager.start_kernel(env=env | {"LABKIT_WARM": "0"})
+        client = manager.blocking_client()
+        client.start_channels()
+        # As a sweep in a cell does: it starts the server with what the user has set, below this kernel.
+        begin = f"import os, subprocess, sys\nenv = {env | {'PYTHONHASHSEED': '0'}!r}\n"
+        begin += f"said = subprocess.run([sys.executable, '-c', {starts!r}], env=env, capture_output=True, text=True)\n"
+        begin += "assert said.stdout == 'True\\n', said"
+        assert client.execute_interactive(begin, timeout=READY_S)["content"]["status"] == "ok"
+        command = [*LABKIT, "run", str(endless), "--no-report"]
+        with subprocess.Popen(command, env=env | {"PYTHONHASHSEED": "0"}, stderr=subprocess.PIPE) as runner:
+            (made,) = wait_for(lambda: [one for one in every(lab / "runs") if one.process.exists()])
+            assert is_warm(made)
+            client.stop_channels()
+            manager.shutdown_kernel()
+            time.sleep(1)
+            assert status(made).state == "running" and list(place.rglob("*.socket"))
+            runner.send_signal(signal.SIGTERM)
+            runner.communicate(timeout=60)
+        assert status(made).state == "interrupted"
+
+
+def test_a_server_is_detached_and_its_kernels_are_not(lab: Path, environment: dict[str, str], place: Path) -> None:
+    tells = "import os\nfrom labkit.record.process import is_detached\nprint('IS', [is_detached(os.getpid())])"
+    made = run(lab, environment, tells)
+    assert is_warm(made) and "IS [False]" in made.log.read_text()
+    assert any(is_detached(pid) for pid in naming(place))
+
+
+def test_of_many_servers_the_least_used_leave() -> None:
+    with sockets() as place:
+        first = served(place)
+        others = [served(place, SOMETHING=str(number)) for number in range(warm.MOST - 1)]
+        assert len(list(place.rglob("*.socket"))) == warm.MOST
+        subprocess.run([sys.executable, "-c", ASKS], env=first, check=True)
+        served(place, SOMETHING="else")
+        wait_for(lambda: len(list(place.rglob("*.socket"))) == warm.MOST, what="the end of the least used server")
+        ready = [subprocess.run([sys.executable, "-c", ASKS], env=env).returncode == 0 for env in (first, *others)]
+        assert ready == [True, False, True]
+
+
+def test_a_server_leaves_the_door_of_another_one_alone(tmp_path: Path) -> None:
+    path = tmp_path / "s.socket"
+    lock = path.with_suffix(".lock")
+    late = Door.at(path, os.open(lock, os.O_CREAT | os.O_RDWR), path.with_suffix(".1"))
+    lock.unlink()  # all servers were asked to end while this one was importing
+    ready = Door.at(path, os.open(lock, os.O_CREAT | os.O_RDWR), path.with_suffix(".2"))
+    assert ready.open() and not late.open()
+    late.close()
+    assert path.exists() and lock.exists()
+    ready.close()
+    assert not path.exists() and not lock.exists()
+
+
+def test_whatever_keeps_a_server_from_being_asked_makes_a_cold_kernel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    environment = dict(os.environ)
+    warm.address(environment).with_suffix(".lock").mkdir()
+    with pytest.raises(warm.Cold, match="no server can be asked"):
+        warm.launch(environment, start=True)
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(warm.Cold):
+        warm.launch(environment, start=False)
 
 
 def test_somebody_elses_folder_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

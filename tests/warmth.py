@@ -43,7 +43,8 @@ def sockets() -> Iterator[Path]:
 
 def served(place: Path, **more: str) -> dict[str, str]:
     """The environment of programs whose runs have warm kernels, once the server is ready."""
-    found = plain_environment(XDG_RUNTIME_DIR=str(place), LABKIT_WARM_IDLE_S="600", PYTHONHASHSEED="0", **more)
+    usual = {"XDG_RUNTIME_DIR": str(place), "LABKIT_WARM_IDLE_S": "600", "PYTHONHASHSEED": "0"}
+    found = plain_environment(**usual | more)
     done = subprocess.run([sys.executable, "-c", WAIT], env=found, capture_output=True, text=True)
     assert done.stdout == "True\n", done.stderr + "".join(path.read_text() for path in place.rglob("*.log"))
     return found

@@ -18,7 +18,9 @@ from typing import Any
 
 from labkit.errors import BadInput, RunProblem
 from labkit.kernel.past import PastRun
+from labkit.launch.channel import LOG, RUN
 from labkit.launch.stopping import ask_to_stop
+from labkit.record.given import restored
 from labkit.record.rundir import RunDir
 from labkit.record.status import Status
 
@@ -58,8 +60,8 @@ def ask(order: dict[str, Any]) -> Path:
     except (TypeError, ValueError) as error:
         raise RunProblem(f"parameters are numbers, text, lists and mappings: {error}") from error
     command = [sys.executable, "-P", "-m", "labkit.workbench.submit"]
-    # What is started is no part of this run: nothing of what labkit tells a kernel may reach it.
-    env = {name: value for name, value in os.environ.items() if name not in ("LABKIT_RUN", "LABKIT_LOG")}
+    # What is started is no part of this run: nothing of what labkit tells a kernel, or sets for it, may reach it.
+    env = {name: value for name, value in restored(os.environ).items() if name not in (RUN, LOG)}
     asked = subprocess.run(command, input=text + "\n", env=env, capture_output=True, text=True)
     if asked.returncode:
         raise RunProblem(asked.stderr.strip() or f"{' '.join(command)} ended with status {asked.returncode}")

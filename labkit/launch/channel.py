@@ -15,6 +15,7 @@ KERNEL = "labkit.launch.kernel"  # the module that is run as a kernel of labkit'
 RECORD_RETRY_S = 30.0  # how long to try when the disk refuses the record of an end
 RUN = "LABKIT_RUN"  # in a kernel's environment: the run that `labkit.start()` joins
 LOG = "LABKIT_LOG"  # in a kernel's environment: the file that takes all its output
+SLOT = "LABKIT_SLOT"  # in the environment of a runner: which variables its place sets, whatever a kernel wants
 CHANNEL = "LABKIT_CHANNEL"  # in a detached runner's environment: the descriptor that leads to its supervisor
 
 counts: dict[str, Any] = {}  # of the run in this process: a disk that refused them may take them at the kernel's end

@@ -2,6 +2,9 @@
 
     who asks ── channel ── supervisor ── kernel        the server is the supervisor's parent, and not in the way
 
+A server outlives whoever had it started, and stays until its last supervisor has ended: what a killed one leaves comes
+to the server, as the orphans below it do, and is ended there.
+
 It imports by name what a notebook would, and what the first optimizer would. It runs no tensor operation: after one in
 the parent, the first parallel operation of a fork hangs. Threads that libraries started while they were imported must
 be such that survive a fork; with any other it refuses to serve.
@@ -24,17 +27,20 @@ import sys
 import tempfile
 import time
 import traceback
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from labkit.launch import processes
 from labkit.launch.supervise import Start, Supervisor
-from labkit.launch.warm import LAUNCHERS
-from labkit.record.process import Process, is_detached
+from labkit.launch.warm import LAUNCHERS, stop_least_used
+from labkit.record.given import INLINE
+from labkit.record.process import Process, call_itself, is_detached
 
-INLINE = "module://matplotlib_inline.backend_inline"  # what a kernel sets before matplotlib is imported
+# Not `labkit.launch.kernel`, which a fork executes as its `__main__`: what it imports is there.
 PRELOADED = """
     numpy pandas torch torch._dynamo torch._inductor.config torch.optim torch.utils.data torch.nn.functional
     matplotlib matplotlib.pyplot matplotlib_inline.backend_inline matplotlib.backends.backend_agg
@@ -42,7 +48,8 @@ PRELOADED = """
     comm ipywidgets tqdm.auto sklearn.datasets sklearn.model_selection sklearn.metrics
     labkit.kernel.run labkit.kernel.training labkit.kernel.data labkit.kernel.loading labkit.kernel.environment
     labkit.kernel.figures labkit.kernel.determinism labkit.kernel.datasets labkit.kernel.trainingstate
-    labkit.kernel.machine labkit.kernel.prints labkit.kernel.tables labkit.kernel.layers labkit.launch.kernel
+    labkit.kernel.machine labkit.kernel.prints labkit.kernel.tables labkit.kernel.layers
+    labkit.launch.capture labkit.launch.inputs labkit.launch.signals labkit.record.provenance
 """.split()
 MESSAGE_BYTES = 2**16
 
@@ -51,31 +58,78 @@ def main(arguments: list[str]) -> None:
     """Serves until nobody has asked for anything for a while: `SOCKET LOCK IDLE_S`."""
     path, lock, idle_s = Path(arguments[0]), int(arguments[1]), float(arguments[2])
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    beside = path.with_suffix(f".{os.getpid()}")
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(str(beside))
-    os.chmod(beside, 0o600)
-    listener.listen(64)
+    door = Door.at(path, lock, path.with_suffix(f".{os.getpid()}"))
     try:
         preload()
         refusal = unsafe_threads()
         if refusal:
             print(f"no warm kernels: {refusal}", flush=True)
             time.sleep(min(60.0, idle_s))  # the lock is held meanwhile: not everybody who asks starts it again
-            return
-        if not path.with_suffix(".lock").exists():
-            return  # all servers were asked to end meanwhile
-        os.rename(beside, path)
-        Server(listener, lock, idle_s).serve()
+        elif door.open():
+            stop_least_used(besides=path)
+            Server(door, idle_s).serve()
     finally:
-        beside.unlink(missing_ok=True)
-        path.unlink(missing_ok=True)
-        for ending in (".lock", *([".log"] if _is_empty(path.with_suffix(".log")) else [])):
-            path.with_suffix(ending).unlink(missing_ok=True)
+        door.close()
 
 
-def _is_empty(path: Path) -> bool:
-    return path.exists() and not path.stat().st_size
+@dataclass
+class Door:
+    """The socket at which a server is asked, with the lock that keeps others from starting another one.
+
+    Both may have been taken away meanwhile, and another server's may lie in their place: that is left alone.
+
+    Attributes:
+        path: The socket that others know.
+        lock: The descriptor of the lock.
+        beside: Where the socket lies until the server is ready.
+        listener: The socket itself.
+        made: What the socket was when it was made.
+    """
+
+    path: Path
+    lock: int
+    beside: Path
+    listener: socket.socket
+    made: os.stat_result
+
+    @classmethod
+    def at(cls, path: Path, lock: int, beside: Path) -> Door:
+        """Returns a door that is still closed."""
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener.bind(str(beside))
+        os.chmod(beside, 0o600)
+        listener.listen(64)
+        return cls(path, lock, beside, listener, os.lstat(beside))
+
+    def open(self) -> bool:
+        """Lets others ask; tells whether they may: not where all servers were asked to end meanwhile."""
+        if not _is(self.path.with_suffix(".lock"), os.fstat(self.lock)):
+            return False
+        os.rename(self.beside, self.path)
+        return True
+
+    def close(self) -> None:
+        """Takes away what is this server's, so that whoever asks next starts another one."""
+        if self.listener.fileno() < 0:
+            return
+        lock, log = (self.path.with_suffix(ending) for ending in (".lock", ".log"))
+        for path in (self.beside, self.path):
+            if _is(path, self.made):
+                path.unlink(missing_ok=True)
+        if _is(lock, os.fstat(self.lock)):
+            with suppress(OSError):
+                if not log.stat().st_size:
+                    log.unlink()
+            lock.unlink(missing_ok=True)
+        self.listener.close()
+        os.close(self.lock)
+
+
+def _is(path: Path, known: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(os.lstat(path), known)
+    except OSError:
+        return False
 
 
 def preload() -> None:
@@ -84,6 +138,8 @@ def preload() -> None:
     for name in PRELOADED:
         with suppress(ImportError):
             importlib.import_module(name)
+    if "matplotlib" in sys.modules:
+        _read_before[:] = _settings_file(sys.modules["matplotlib"])
     gc.collect()
     gc.freeze()  # what is here is never garbage, and a fork that looked through it would copy it
 
@@ -105,13 +161,13 @@ def unsafe_threads() -> str:
 class Server:
     """Forks a supervisor for whoever asks, and ends when nobody does."""
 
-    def __init__(self, listener: socket.socket, lock: int, idle_s: float) -> None:
-        self._listener, self._lock, self._idle_s = listener, lock, idle_s
+    def __init__(self, door: Door, idle_s: float) -> None:
+        self._door, self._idle_s = door, idle_s
         self._supervisors: set[int] = set()
         self._stopping = False
 
     def serve(self) -> None:
-        """Answers requests until it has been idle, or is asked to stop."""
+        """Answers requests until it has been idle, or is asked to stop; then stays until its supervisors have ended."""
         processes.adopt_orphans()  # what a killed supervisor leaves comes here, and is ended
         reader, writer = socket.socketpair()
         reader.setblocking(False)
@@ -120,20 +176,25 @@ class Server:
         signal.signal(signal.SIGTERM, lambda *_: self._stop())
         signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
         with selectors.DefaultSelector() as selector:
-            selector.register(self._listener, selectors.EVENT_READ, self._answer)
+            selector.register(self._door.listener, selectors.EVENT_READ, self._answer)
             selector.register(reader, selectors.EVENT_READ, lambda: self._reap(reader))
             asked = time.monotonic()
-            while not self._stopping and time.monotonic() - asked < self._idle_s:
+            while not self._stopping and (self._supervisors or time.monotonic() - asked < self._idle_s):
                 for key, _ in selector.select(min(5.0, self._idle_s)):
                     key.data()
                     asked = time.monotonic()
                 self._end_orphans()
+            selector.unregister(self._door.listener)
+            self._door.close()
+            while self._end_orphans() or self._supervisors:
+                for key, _ in selector.select(5.0):
+                    key.data()
 
     def _stop(self) -> None:
         self._stopping = True
 
     def _answer(self) -> None:
-        connection, _ = self._listener.accept()
+        connection, _ = self._door.listener.accept()
         with connection:
             connection.settimeout(2.0)
             pid, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
@@ -157,6 +218,7 @@ class Server:
             self._supervisors.add(child)
             with suppress(OSError):
                 connection.sendall(b"forked\n")
+                os.utime(self._door.path)  # the servers that were not asked for longest leave first
             return
         _as_fork(lambda: self._supervise(connection, asked_by, request, fds))
 
@@ -188,12 +250,16 @@ class Server:
                 break
             self._supervisors.discard(pid)
 
-    def _end_orphans(self) -> None:
-        """Ends what a supervisor that was killed has left: it came to this process, as every orphan below it does."""
-        for pid in _children() - self._supervisors:
-            if not is_detached(pid):
-                with suppress(OSError):
-                    os.kill(pid, signal.SIGKILL)
+    def _end_orphans(self) -> bool:
+        """Ends what a supervisor that was killed has left, and tells whether there was any.
+
+        It came to this process, as every orphan below it does.
+        """
+        orphans = [pid for pid in _children() - self._supervisors if not is_detached(pid)]
+        for pid in orphans:
+            with suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        return bool(orphans)
 
 
 def fork_kernel(start: Start) -> int:
@@ -219,6 +285,7 @@ def fork_kernel(start: Start) -> int:
 def _become_kernel(start: Start, module: str, output: int | None, parent: int) -> None:
     """Sets all that a new process would have from its start, and runs the kernel's module."""
     os.setsid()
+    call_itself(os.path.basename(start.argv[0]))
     signal.set_wakeup_fd(-1)
     for number in (*processes.STOP_SIGNALS, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
@@ -237,8 +304,11 @@ def _become_kernel(start: Start, module: str, output: int | None, parent: int) -
     tempfile.tempdir = None
     importlib.invalidate_caches()
     reseed()
+    read_settings()
     sys.executable = shutil.which(start.argv[0]) or sys.executable
-    sys.argv = [module, *start.argv[3:]]
+    sys.argv, sys.orig_argv = [module, *start.argv[3:]], list(start.argv)
+    if not sys.flags.safe_path:
+        sys.path.insert(0, os.getcwd())  # as `-m` does; each launcher takes it away again in its own way
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
@@ -251,6 +321,27 @@ def reseed() -> None:
         sys.modules["numpy"].random.seed()
     if "torch" in sys.modules:
         sys.modules["torch"].seed()
+
+
+def read_settings() -> None:
+    """Reads matplotlib's settings as its import would here: a file may lie beside the notebook, or have changed."""
+    matplotlib = sys.modules.get("matplotlib")
+    if matplotlib is None or _settings_file(matplotlib) == _read_before:
+        return
+    with warnings.catch_warnings(action="ignore"):  # some settings are on their way out
+        found = dict(matplotlib.rc_params_from_file(matplotlib.matplotlib_fname()))
+        matplotlib.rcParamsOrig.update(found)
+        found.pop("backend", None)  # MPLBACKEND says it
+        matplotlib.rcParams.update(found)
+
+
+_read_before: list[Any] = []
+
+
+def _settings_file(matplotlib: Any) -> list[Any]:
+    """Returns which file of settings matplotlib finds, and when it was last changed."""
+    path = matplotlib.matplotlib_fname()
+    return [os.path.realpath(path), os.stat(path).st_mtime_ns]
 
 
 def _as_fork(act: Callable[[], None]) -> None:

@@ -9,7 +9,6 @@ import shutil
 import signal
 import socket
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,9 @@ from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning import KernelProvisionerBase
 from traitlets import Bool
 
-from labkit.launch import channel, warm
+from labkit.launch import channel, scratch, warm
 from labkit.launch.channel import KERNEL, LOG
+from labkit.record.given import GIVEN, INLINE, noted, restored
 
 STOCK_LAUNCHERS = ("ipykernel_launcher", "ipykernel")
 
@@ -27,8 +27,8 @@ STOCK_LAUNCHERS = ("ipykernel_launcher", "ipykernel")
 class RunProvisioner(KernelProvisionerBase):
     """Starts a kernel through a supervisor.
 
-    Beyond what Jupyter passes, `start_kernel` takes `run` (a run's directory), `attempt`, `log`, `grace_s` and
-    `timeout_s`.
+    Beyond what Jupyter passes, `start_kernel` takes `attempt` (a run's folder), `log`, `grace_s`, `timeout_s` and
+    `fixed`, variables that no kernel specification may change.
     """
 
     starts_server = Bool(False, help="Where no server of warm kernels is ready, start one for the next time.").tag(
@@ -40,7 +40,11 @@ class RunProvisioner(KernelProvisionerBase):
     stopping: str = ""
     refused: str = ""
     _waiting: bytes = b""
-    _folder: str = ""
+    _scratch: scratch.Scratch | None = None
+
+    @property
+    def _folder(self) -> str:
+        return str(self._scratch.path) if self._scratch is not None else ""
 
     @property
     def has_process(self) -> bool:
@@ -50,17 +54,21 @@ class RunProvisioner(KernelProvisionerBase):
     async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
         """Writes the connection file, in a folder that only this user can enter, and builds the command."""
         manager = self.parent
-        base = tempfile.gettempdir()
-        short = len(os.fsencode(base)) < 80  # a socket's path has 107 bytes at most
         if not os.path.isdir(self._folder):  # else it is started again, and clients wait at its sockets
-            self._folder = tempfile.mkdtemp(prefix="labkit-", dir=base if short else "/tmp")  # mode 0700
+            self._remove_folder()
+            self._scratch = scratch.make()
         manager.transport = "ipc"
         manager.ip = str(Path(self._folder, "k"))
         manager.connection_file = str(Path(self._folder, "connection.json"))
         manager.write_connection_file()
         self.connection_info = manager.get_connection_info()
         command = manager.format_kernel_cmd(extra_arguments=kwargs.pop("extra_arguments", []))
-        return await super().pre_launch(cmd=command, **kwargs)
+        fixed = kwargs.pop("fixed", {})
+        found = await super().pre_launch(cmd=command, **kwargs)
+        env = found["env"] | fixed  # after the specification's own
+        before = restored(os.environ)
+        found["env"] = env | {GIVEN: noted(before, {"MPLBACKEND": INLINE} | env)}
+        return found
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
         """Has the supervisor start the kernel."""
@@ -176,8 +184,12 @@ class RunProvisioner(KernelProvisionerBase):
     async def cleanup(self, restart: bool = False) -> None:
         """Lets go of the supervisor and removes the folder of the sockets."""
         self.let_go()
-        if self._folder and not restart:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        if not restart:
+            self._remove_folder()
+
+    def _remove_folder(self) -> None:
+        if self._scratch is not None:
+            self._scratch.remove()
 
     def let_go(self) -> None:
         """Closes the channel; a supervisor whose kernel still lives then ends it."""
@@ -211,7 +223,8 @@ def own_kernel(command: list[str]) -> list[str]:
 
 
 def _is_this_environment(python: str) -> bool:
+    """Tells whether a command is this Python: from the same folder, in which there may be others."""
     found = shutil.which(python)
-    if found is None:
+    if found is None or os.path.realpath(found) != os.path.realpath(sys.executable):
         return False
     return os.path.normpath(Path(found).parent) == os.path.normpath(Path(sys.executable).parent)

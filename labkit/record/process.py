@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 DETACHED = "--detached"  # the first argument of a module that labkit starts to outlive whoever asked for it
+SERVER = "labkit-warm"  # what a server of warm kernels and its supervisors call themselves: forks share a command line
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,23 @@ def name_of(pid: int) -> str:
 def is_detached(pid: int) -> bool:
     """Tells whether labkit started a process to outlive whoever asked for it; it looks after all that is below it."""
     words = _words(pid)
-    return words[1:3] == [b"-P", b"-m"] and words[4:5] == [DETACHED.encode()] and words[3].startswith(b"labkit.")
+    is_module = words[1:3] == [b"-P", b"-m"] and words[4:5] == [DETACHED.encode()] and words[3].startswith(b"labkit.")
+    return is_module or _short_name(pid) == SERVER
+
+
+def call_itself(name: str) -> None:
+    """Gives this process a short name, which its forks have too (Linux; elsewhere nothing changes)."""
+    try:
+        Path("/proc/self/comm").write_text(name)
+    except OSError:
+        pass
+
+
+def _short_name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text(errors="replace").rstrip("\n")
+    except OSError:
+        return ""
 
 
 def _words(pid: int) -> list[bytes]:

@@ -27,7 +27,7 @@ from labkit.record.process import host
 from labkit.record.rundir import RunDir
 from labkit.workbench import job, notebook, outcome
 from labkit.workbench.job import Job
-from labkit.workbench.slots import THREADS
+from labkit.workbench.slots import THREADS, VISIBLE
 from labkit.workbench.workers import WorkerGone, Workers
 
 TICK_S = 0.25  # between two looks whether a run is still wanted
@@ -171,6 +171,7 @@ def environment(threads: int, given: Mapping[str, str]) -> dict[str, str]:
         given: The worker's environment.
     """
     found = {name: str(threads) for name in THREADS if given.get(name, "1") == "1"}
+    found |= {VISIBLE: given[VISIBLE]} if VISIBLE in given else {}  # whatever GPU a notebook's kernel would take
     if given.get("PYTHONHASHSEED") == NANNY_HASH_SEED:
         found["PYTHONHASHSEED"] = SET_BY_LABKIT["PYTHONHASHSEED"]
     return found

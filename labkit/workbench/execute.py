@@ -125,6 +125,7 @@ def _start_kernel(job: Job) -> tuple[Any, Any]:
         log=run.log,
         grace_s=job.grace_s,
         timeout_s=job.timeout_s,
+        fixed={name: os.environ[name] for name in os.environ.get(channel.SLOT, "").split() if name in os.environ},
     )
     provisioner = manager.provisioner
     assert isinstance(provisioner, RunProvisioner)
@@ -146,7 +147,7 @@ def kernel_environment(run: RunDir) -> dict[str, str]:
     env = {
         name: value
         for name, value in os.environ.items()
-        if name not in ("JPY_PARENT_PID", "JPY_SESSION_NAME", channel.CHANNEL)
+        if name not in ("JPY_PARENT_PID", "JPY_SESSION_NAME", channel.CHANNEL, channel.SLOT)
     }
     env = SET_BY_LABKIT | env
     env.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # a debugger's warning would head every log

@@ -17,6 +17,7 @@ from labkit.launch import warm
 from labkit.record import gpus
 from labkit.record.files import read_json, write_json
 from labkit.record.gpus import Gpu
+from labkit.record.process import host
 from labkit.workbench.job import kernel_specs
 
 PREFIX = "labkit"
@@ -52,7 +53,7 @@ class Kernel:
             "metadata": {
                 "debugger": True,
                 "kernel_provisioner": {"provisioner_name": "labkit", "config": {"starts_server": True}},
-                "labkit": {"python": sys.executable},
+                "labkit": {"python": sys.executable, "host": host(), "gpu": self.gpu.uuid if self.gpu else None},
             },
         }
 
@@ -67,23 +68,38 @@ def wanted() -> list[Kernel]:
 
 
 def install() -> list[Kernel]:
-    """Writes the kernels of this machine into this environment, and removes those of GPUs that are gone.
+    """Writes the kernels of this machine into this environment, and removes those of its GPUs that are gone.
+
+    Other machines may share the environment: a kernel for one of their GPUs stays, and where ours would have its name,
+    ours has the machine's as well.
 
     Raises:
         FolderProblem: The environment's folder cannot be written.
     """
-    kernels = wanted()
     folder = _folder()
+    there = {gpu.uuid for gpu in gpus.every()}  # hidden ones as well
+    taken = {name for name, facts in _own(folder).items() if _is_elsewhere(facts, there)}
+    kernels = [_named_apart(kernel) if kernel.name in taken else kernel for kernel in wanted()]
     try:
         for kernel in kernels:
             (folder / kernel.name).mkdir(parents=True, exist_ok=True)
             write_json(folder / kernel.name / "kernel.json", kernel.spec(), durable=False)
-        for name in _own(folder):
-            if name not in [kernel.name for kernel in kernels]:
+        for name, facts in _own(folder).items():
+            if facts.get("host") == host() and facts.get("gpu") and facts["gpu"] not in there:
                 shutil.rmtree(folder / name)
     except OSError as error:
         raise FolderProblem(f"{folder} cannot be written: {error.strerror or error}") from error
     return kernels
+
+
+def _is_elsewhere(facts: dict[str, Any], there: set[str]) -> bool:
+    """Tells whether a kernel is for a GPU of another machine; the name of this one may be new, as a container's is."""
+    return bool(facts.get("gpu")) and facts.get("host") != host() and facts["gpu"] not in there
+
+
+def _named_apart(kernel: Kernel) -> Kernel:
+    name = re.sub(r"[^a-z0-9]+", "-", host().lower()).strip("-")
+    return Kernel(f"{kernel.name}-{name}", f"{kernel.shown.removesuffix(')')}, {host()})", kernel.gpu)
 
 
 def remove() -> list[str]:
@@ -110,11 +126,15 @@ def _folder() -> Path:
     return Path(sys.prefix) / "share" / "jupyter" / "kernels"
 
 
-def _own(folder: Path) -> Iterator[str]:
+def _own(folder: Path) -> dict[str, dict[str, Any]]:
+    """Returns labkit's kernels in a folder, by name, with what it keeps of each."""
+    found = {}
     for path in sorted(folder.glob(f"{PREFIX}-*")):
         try:
             facts = json.loads((path / "kernel.json").read_bytes())
         except (OSError, ValueError):
             continue
-        if isinstance(facts, dict) and "labkit" in (facts.get("metadata") or {}):
-            yield path.name
+        kept = (facts.get("metadata") or {}).get("labkit") if isinstance(facts, dict) else None
+        if isinstance(kept, dict):
+            found[path.name] = kept
+    return found

@@ -23,7 +23,7 @@ from labkit.record.status import Status, exit_record, status
 from labkit.record.summary import labels_of, summarise
 from labkit.workbench.job import Job
 
-SERVER_IDLE_S = "600"  # after which a sweep's server of warm kernels leaves; runs may take long
+SERVER_IDLE_S = 600.0  # after which a sweep's server of warm kernels leaves; runs may take long
 FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM)  # signals that no notebook gets for what its cells did
 
 
@@ -106,13 +106,12 @@ def begin_server(within_s: float = 0.0) -> None:
 
     if os.environ.get(warm.SWITCH) == "0" or not sys.platform.startswith("linux"):
         return
-    os.environ.setdefault(warm.IDLE, SERVER_IDLE_S)
     environment = kernel_environment(RunDir(Path("none")))
     if within_s:
-        warm.wait_for(environment, within_s)
+        warm.wait_for(environment, within_s, SERVER_IDLE_S)
         return
     try:
-        warm.start_server(warm.address(environment), environment)
+        warm.start_server(warm.address(environment), environment, SERVER_IDLE_S)
     except (warm.Cold, OSError):
         pass  # kernels are cold then
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from labkit.errors import BadInput
 from labkit.record import machine
-from labkit.record.gpus import Gpu, every, visible
+from labkit.record.gpus import Gpu, every, is_order_unknown, usable
 
 THREADS = (
     "OMP_NUM_THREADS",
@@ -26,6 +26,7 @@ THREADS = (
     "VECLIB_MAXIMUM_THREADS",
 )
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+ORDER = "CUDA_DEVICE_ORDER"
 WAIT_S = 5  # between two looks at GPUs that are in use
 
 
@@ -89,13 +90,18 @@ def slots(
         BadInput: No such GPU is there, or none is free.
     """
     cores, given = machine.cores(), os.environ
-    if gpus == "none" or (gpus is None and not visible(every(), given.get(VISIBLE))):
+    if gpus == "none" or (gpus is None and not usable(every(), given.get(VISIBLE))):
         return Slots(of_cores(jobs, cores, given))
     wanted = gpus or "free"
     read_wanted(wanted)  # before anybody waits
+    if is_order_unknown(every(), given.get(VISIBLE), given.get(ORDER)):
+        raise BadInput(
+            f"{VISIBLE}={given[VISIBLE]} numbers GPUs of several models, which CUDA counts from the fastest on; set "
+            f"{ORDER}=PCI_BUS_ID, or name them as in {VISIBLE}={every()[0].uuid}"
+        )
     while True:
         claims = ExitStack()
-        there = visible(every(), given.get(VISIBLE))
+        there = usable(every(), given.get(VISIBLE))
         claimed, problem = take(there, wanted, claims)
         if claimed and not problem:
             count = jobs or len(claimed)
@@ -152,7 +158,9 @@ def take(there: Sequence[Gpu], wanted: str, claims: ExitStack) -> tuple[list[Gpu
     for gpu in candidates:
         if count is not None and len(claimed) == count:
             break
-        if gpu.users:
+        if gpu.users is None and numbers is None:  # who names it knows
+            busy.append(f"GPU {gpu.index}: the driver does not say who uses it (--gpus {gpu.index}, takes it)")
+        elif gpu.users:
             busy.append(f"GPU {gpu.index} is used by process {', '.join(map(str, gpu.users))}")
         elif not claim(gpu.uuid, claims):
             busy.append(f"GPU {gpu.index} is claimed by another sweep")

@@ -66,13 +66,18 @@ def _read(arguments: Sequence[str]) -> Any:
 
 
 def share_cores() -> None:
-    """Lets what computes have as many threads as the job has cores: not every cluster binds a job to its cores."""
+    """Lets what computes have as many threads as the job has cores: not every cluster binds a job to its cores.
+
+    The job's GPUs are those that it was given, whatever GPU a notebook's kernel would take.
+    """
+    from labkit.launch.channel import SLOT
     from labkit.record import machine
     from labkit.workbench import slots
 
     given = os.environ.get("SLURM_CPUS_ON_NODE", "")
     if given.isdecimal() and 0 < int(given) < machine.cores():
         os.environ.update(slots.of_cores(1, int(given), os.environ)[0])
+    os.environ[SLOT] = slots.VISIBLE
 
 
 def _try_out(trial: RunDir, run: RunDir, stops: Stops) -> int | None:

@@ -24,6 +24,9 @@ from concurrent.futures import Executor, Future
 from multiprocessing.connection import Connection
 from typing import Any
 
+from labkit.launch.channel import SLOT
+from labkit.record.given import GIVEN, noted, restored
+
 REQUEST_BYTES = 2**16
 Call = tuple["Future[Any]", Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
@@ -42,8 +45,9 @@ class Workers(Executor):
 
     def __init__(self, environments: Sequence[Mapping[str, str]], *, many: bool = False) -> None:
         self._calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
-        self._nursery = _Nursery(environments[0], many)
-        self._lines = [_Line(self._nursery, dict(environment)) for environment in environments]
+        places = [_as_place(environment) for environment in environments]
+        self._nursery = _Nursery(places[0], many)
+        self._lines = [_Line(self._nursery, place) for place in places]
         self._threads = [
             threading.Thread(target=line.serve, args=(self._calls,), name=f"worker {number}", daemon=True)
             for number, line in enumerate(self._lines, 1)
@@ -94,6 +98,15 @@ class Workers(Executor):
 
     def __exit__(self, kind: Any, *_: object) -> None:
         self.kill() if kind is not None else self.shutdown()
+
+
+def _as_place(environment: Mapping[str, str]) -> dict[str, str]:
+    """Returns a place's variables with the word that they hold for every kernel in it, and what there was before."""
+    return {
+        **environment,
+        SLOT: " ".join(environment),
+        GIVEN: noted(restored(os.environ), {**os.environ, **environment}),
+    }
 
 
 class _Nursery:
