@@ -323,11 +323,14 @@ def test_a_server_leaves_the_door_of_another_one_alone(tmp_path: Path) -> None:
 def test_whatever_keeps_a_server_from_being_asked_makes_a_cold_kernel(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    environment = dict(os.environ)
-    warm.address(environment).with_suffix(".lock").mkdir()
-    with pytest.raises(warm.Cold, match="no server can be asked"):
-        warm.launch(environment, start=True)
+    with sockets() as place:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(place))
+        environment = dict(os.environ)
+        lock = warm.address(environment).with_suffix(".lock")
+        lock.mkdir()
+        with pytest.raises(warm.Cold, match="no server can be asked"):
+            warm.launch(environment, start=True)
+        lock.rmdir()
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
