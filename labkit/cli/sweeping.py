@@ -123,7 +123,7 @@ def sweep(
     labkit sweep notebooks/digits-cnn.ipynb -p LEARNING_RATE=0.1,0.01 -p RANDOM_SEED=1..5
     labkit sweep notebooks/digits-cnn.ipynb -f sweep.yaml --jobs 4 --minimize val_loss
     labkit sweep notebooks/digits-cnn.ipynb --search tpe --trials 50 --maximize val_accuracy \\
-      -p LEARNING_RATE=log:1e-4..1e-1 -p CHANNELS=8..64 -p OPTIMIZER=sgd,adam
+      -p LEARNING_RATE=log:1e-4..1e-1 -p BATCH_SIZE=16..128..16
     labkit sweep --continue last
     labkit sweep notebooks/digits-cnn.ipynb -f sweep.yaml --on slurm --dry-run
 

@@ -30,6 +30,7 @@ LISTED = 200  # groups, and failed points, on the page
 SHOWN = 10  # groups in the terminal
 DRAWN_RUNS = 5  # of each group
 COLUMNS = 6  # metrics of the table on the page
+COUNTS = frozenset(("epoch", "step", "learning_rate", "lr"))  # that say where a training stands, not how good it is
 
 
 @dataclass(frozen=True)
@@ -274,6 +275,7 @@ def render(summary: Summary) -> str:
         "aim": aim,
         "rows": rows,
         "more_rows": len(summary.ranked) - len(rows),
+        "has_seeds": any(len(group.points) > 1 for group in summary.groups),
         "failed": failed,
         "more_failed": len(summary.failed) - len(failed),
         "pruned": _pruned(summary),
@@ -284,8 +286,9 @@ def render(summary: Summary) -> str:
 
 
 def _metrics(summary: Summary) -> list[str]:
-    """Returns the metrics of the page's table: what decides first, then the main ones."""
+    """Returns the metrics of the page's table: what decides first, then the main ones; none that only counts."""
     names = list(dict.fromkeys(name for group in summary.groups for name in group.metrics))
+    names = [name for name in names if name not in COUNTS] or names
     first = [summary.aim.metric] if summary.aim and summary.aim.metric in names else []
     return list(dict.fromkeys([*first, *metrics.main(names), *names]))[:COLUMNS]
 
@@ -351,12 +354,19 @@ def _link(sweep: SweepDir, run: str) -> tuple[str, str]:
     return quote(page), run[-6:]
 
 
+def _fixed(summary: Summary) -> dict[str, Any]:
+    """Returns the parameters that were given and that are the same in all points."""
+    first = summary.points[0].values if summary.points else {}
+    return {name: value for name, value in first.items() if name not in summary.varied}
+
+
 def _about(summary: Summary) -> list[tuple[str, str]]:
     manifest = summary.manifest
     took = sum(one.get("duration_s") or 0.0 for one in summary.results.values())
     rows = [
         ("Notebook", manifest.get("notebook")),
         ("Points", f"{summary.total}, {len(summary.results)} with a result"),
+        ("In all of them", ranking.told(_fixed(summary))),
         ("Search", _asked(manifest.get("search"))),
         ("Begun", date(manifest.get("created"))),
         ("By", f"{manifest.get('user') or ''} on {manifest.get('host') or ''}"),
