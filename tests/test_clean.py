@@ -180,3 +180,11 @@ def test_a_notebook_with_ten_megabytes_of_outputs_is_filtered_in_no_time():
     started = time.monotonic()
     done = program(nbformat.writes(made).encode())
     assert len(done.stdout) < 1500 and time.monotonic() - started < 5, "the machine may be busy"
+
+
+def test_the_notebooks_of_this_repository_are_as_git_stores_them_so_a_clone_is_clean_with_the_filter():
+    listed = subprocess.run(["git", "ls-files", "-z", "*.ipynb"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("no git repository here")
+    files = [ROOT / name for name in listed.stdout.split("\0") if name]
+    assert files and [file.name for file in files if filtered(file.read_bytes()) != file.read_bytes()] == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -118,6 +119,20 @@ def test_a_git_that_hangs_is_given_up(repository: Path, tmp_path: Path, monkeypa
     state = provenance.git_state(repository)
     assert time.perf_counter() - began < 2
     assert "took more than 0.2 s" in state["problem"]
+
+
+def test_a_git_that_is_too_slow_to_look_for_changes_still_tells_the_commit(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    expected = provenance.git_state(repository)["commit"]
+    slow = tmp_path / "bin" / "git"
+    slow.parent.mkdir()
+    slow.write_text(f'#!/bin/sh\ncase "$*" in *status*) exec sleep 60;; esac\nexec {shutil.which("git")} "$@"\n')
+    slow.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{slow.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr(provenance, "GIT_TIMEOUT_S", 1.0)
+    state = provenance.git_state(repository)
+    assert expected and (state["commit"], state["dirty"]) == (expected, None) and "git status took" in state["problem"]
 
 
 def test_hooks_external_diffs_and_monitors_of_a_repository_are_not_executed(repository: Path, tmp_path: Path):

@@ -46,7 +46,7 @@ def git_state(folder: Path) -> dict[str, Any]:
     try:
         text = git(folder, "status", "--porcelain=v2", "--branch", *_TRACKED).decode(errors="replace")
     except OSError as error:
-        return state | {"problem": str(error)}
+        return state | {"commit": _head(folder), "problem": str(error)}
     lines = text.splitlines()
     heads = dict(line[len("# branch.") :].split(" ", 1) for line in lines if line.startswith("# branch."))
     state["dirty"] = any(not line.startswith("#") for line in lines)
@@ -54,6 +54,14 @@ def git_state(folder: Path) -> dict[str, Any]:
     if heads.get("oid") == "(initial)":
         return state | {"problem": "there is no commit yet"}
     return state | {"commit": heads.get("oid")}
+
+
+def _head(folder: Path) -> str | None:
+    """Returns the commit where git has no time to look for changes; None where there is none."""
+    try:
+        return git(folder, "rev-parse", "--verify", "HEAD").decode(errors="replace").strip() or None
+    except OSError:
+        return None
 
 
 def git_patch(folder: Path) -> tuple[bytes, str]:

@@ -278,6 +278,8 @@ def _commit(git: dict[str, Any]) -> str:
     if not git:
         return ""
     dirty = " with uncommitted changes" if git.get("dirty") else ""
+    if git.get("commit") and git.get("dirty") is None and git.get("problem"):
+        dirty = f", changes unknown: {git['problem']}"
     return f"{git.get('commit') or git.get('problem') or 'unknown'}{dirty}"
 
 
