@@ -20,6 +20,7 @@ from labkit.record.rundir import RunDir
 from labkit.record.status import status
 from labkit.record.sweepdir import SweepDir
 from labkit.workbench import slurmtasks
+from labkit.workbench.slurm import number_of
 from labkit.workbench.sweep import runs_of
 
 pytestmark = [
@@ -68,14 +69,15 @@ def learns(run: RunDir, steps: int = 8) -> RunDir:
 
 def whole(cluster: Cluster) -> RunDir:
     """The run that nobody stops, by which others are measured."""
-    run = RunDir(Path(cluster.labkit("run", "notebooks/learns.ipynb", *LASTS, "--no-report").stdout.strip()))
+    done = cluster.labkit("run", "notebooks/learns.ipynb", "-p", "EPOCHS=5", "-p", "EVERY_S=1000", "--no-report")
+    run = RunDir(Path(done.stdout.strip()))
     assert status(run).state == "finished"
     return run
 
 
 def test_a_job_runs_to_its_end_and_is_listed(cluster: Cluster) -> None:
     run = cluster.submit("learns")
-    number = cluster.row(run)["job"]["number"]
+    number = number_of(run)
     assert cluster.row(run)["status"] in ("queued", "running")
     wait_for(lambda: is_gone(number), 120)
     assert cluster.row(run)["status"] == "finished", cluster.said(run)
@@ -94,21 +96,24 @@ def test_what_the_cluster_refuses_is_said(cluster: Cluster) -> None:
 
 
 def test_a_job_whose_time_is_nearly_over_goes_on_and_ends_as_one_never_stopped(cluster: Cluster) -> None:
-    run = learns(cluster.submit("learns", *LASTS))
-    number = cluster.row(run)["job"]["number"]
+    """Slurm looks at time limits twice a minute."""
+    run = learns(cluster.submit("learns", "-p", "EPOCHS=5", "-p", "PAUSE_S=1.0", "-p", "EVERY_S=1000"))
+    number = number_of(run)
     slurm_instance.ask({}, "scontrol", "update", f"JobId={number}", "TimeLimit=1")
-    expected = whole(cluster)
-    wait_for(lambda: is_gone(number), 240)
+    wait_for((run.attempts / "1" / "exit.json").exists, what="the end of the first attempt")
+    slurm_instance.ask({}, "scontrol", "update", f"JobId={number}", "TimeLimit=10")
     first = json.loads((run.attempts / "1" / "exit.json").read_bytes())
     assert (first["status"], first["stop"]) == ("interrupted", "SIGUSR1"), cluster.said(run)
-    assert cluster.row(run)["status"] == "finished" and int(run.attempt.name) > 1, cluster.said(run)
+    expected = whole(cluster)
+    wait_for(lambda: is_gone(number), 240)
+    assert cluster.row(run)["status"] == "finished" and run.attempt.name == "2", cluster.said(run)
     assert canonical(run.metrics) == canonical(expected.metrics)
 
 
 def test_a_job_that_is_queued_again_by_the_cluster_goes_on_with_its_run(cluster: Cluster) -> None:
     """As where it is preempted, or its node is taken down."""
     run = learns(cluster.submit("learns", *LASTS))
-    number = cluster.row(run)["job"]["number"]
+    number = number_of(run)
     slurm_instance.ask({}, "scontrol", "requeue", number)
     wait_for(lambda: cluster.row(run)["status"] == "queued", what="the run as one that waits")
     wait_for(lambda: is_gone(number), 240)
@@ -118,21 +123,21 @@ def test_a_job_that_is_queued_again_by_the_cluster_goes_on_with_its_run(cluster:
 
 def test_a_job_that_is_cancelled_leaves_nothing_and_another_job_goes_on_with_its_run(cluster: Cluster) -> None:
     run = learns(cluster.submit("learns", *LASTS))
-    number = cluster.row(run)["job"]["number"]
+    number = number_of(run)
     pids = [facts["pid"] for name, facts in json.loads(run.process.read_bytes()).items() if isinstance(facts, dict)]
     slurm_instance.ask({}, "scancel", number)
     wait_for(lambda: is_gone(number) and not alive(*pids), what="the end of the job")
     assert status(run).state in ("interrupted", "killed") and checkpoints.every(run)
     again = cluster.labkit("resume", run.id, "--on", "slurm")
     assert again.stdout.strip() == str(run.path)
-    later = cluster.row(run)["job"]["number"]
+    later = number_of(run)
     assert later != number
     wait_for(lambda: is_gone(later), 240)
     assert cluster.row(run)["status"] == "finished" and run.attempt.name == "2"
 
 
 def test_a_sweep_has_one_result_a_point_also_where_a_task_is_queued_again(cluster: Cluster) -> None:
-    options = ["notebooks/learns.ipynb", "-p", "PAUSE_S=0.0,0.2,0.3", "-p", "EPOCHS=4", "-p", "EVERY_S=1000"]
+    options = ["notebooks/learns.ipynb", "-p", "PAUSE_S=0.0,0.5,0.1", "-p", "EPOCHS=4", "-p", "EVERY_S=1000"]
     sweep = SweepDir(Path(cluster.labkit("sweep", *options, "--jobs", "2", "--on", "slurm").stdout.strip()))
     (number,) = slurmtasks.numbers_of(sweep)
     run = learns(wait_for(lambda: runs_of(sweep).get(2, [None])[0], 120), 5)
