@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import random
+import signal
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -65,6 +70,16 @@ def learns(run: RunDir, steps: int = 8) -> RunDir:
     """Wait until a run has logged so many steps."""
     wait_for(lambda: run.metrics.exists() and run.metrics.read_bytes().count(b"\n") >= steps, 120, "steps")
     return run
+
+
+def processes_of(sweep: SweepDir) -> list[int]:
+    """What the tasks of a sweep have started: batch shells and runners, with all that names the sweep."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if sweep.id.encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+    return found
 
 
 def whole(cluster: Cluster) -> RunDir:
@@ -162,3 +177,31 @@ def test_stopping_a_sweep_leaves_no_task_and_continuing_submits_what_has_no_resu
     assert len(runs_of(sweep)) == 1 and not sweepdir.results(sweep)
     text = cluster.labkit("sweep", "--continue", sweep.id, "--on", "slurm", "--dry-run").stdout
     assert "\n#SBATCH --array=1-3\n" in text
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(3600)
+def test_a_sweep_of_30_points_has_one_result_a_point_whatever_is_queued_again_or_killed(
+    cluster: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Tasks are queued again by the cluster, and their processes killed, at random; what is left is submitted again."""
+    options = [str(sweeps.trivial(cluster.lab)), "-p", "X=1..30", "--no-report", "--jobs", "4", "--on", "slurm"]
+    sweep = SweepDir(Path(cluster.labkit("sweep", *options).stdout.strip()))
+    requeued = killed = 0
+    while not sweep.is_over():
+        running = [number for number, state in slurmtasks.tasks(sweep).values() if state == "RUNNING"]
+        chance = random.random()
+        if running and chance < 0.35:
+            slurm_instance.ask({}, "scontrol", "requeue", random.choice(running))
+            requeued += 1
+        elif chance > 0.65 and (pids := processes_of(sweep)):
+            os.kill(random.choice(pids), signal.SIGKILL)
+            killed += 1
+        elif not slurmtasks.tasks(sweep) and not sweep.is_over():
+            cluster.labkit("sweep", "--continue", sweep.id, "--jobs", "4", "--on", "slurm")
+        time.sleep(random.uniform(0.3, 3.0))
+    wait_for(lambda: not slurmtasks.tasks(sweep), 120)
+    runs = sum(map(len, runs_of(sweep).values()))
+    with capsys.disabled():
+        print(f"30 results of {runs} runs; {requeued} tasks were queued again, {killed} killed")
+    sweeps.check_once_each(sweeps.Swept(0, "", "", sweep), 30)

@@ -95,6 +95,8 @@ def test_points_are_written_as_sbatch_takes_them() -> None:
 def test_each_point_comes_to_one_result_and_the_last_task_writes_the_summary(cluster: Cluster) -> None:
     (cluster.lab / "pyproject.toml").write_text('[tool.labkit]\non_end = "echo $LABKIT_STATUS >> told"\n')
     sweep = submit(cluster, str(sweeps.trivial(cluster.lab)), "-p", "X=1..4", "--minimize", "loss", "--jobs", "2")
+    watched = cluster.labkit("watch", sweep.name)
+    assert "4 of 4 done" in watched.stderr
     wait_for(lambda: all_gone(cluster), 120)
     found = sweeps.Swept(0, "", "", sweep)
     sweeps.check_once_each(found, 4)
@@ -162,8 +164,8 @@ def test_stopping_a_sweep_cancels_what_waits_and_stops_what_runs_at_its_next_ste
     )
     run = wait_for(lambda: every(sweep.runs), 60)[0]
     wait_for(lambda: run.metrics.exists() and run.metrics.read_bytes().count(b"\n") > 8)
-    assert slurmtasks.stop(sweep)
-    wait_for(lambda: all_gone(cluster))
+    assert "0 of 2 done" in cluster.labkit("stop", sweep.name).stdout
+    assert all_gone(cluster) and "nothing to stop" in cluster.labkit("stop", sweep.name, status=2).stderr
     assert status(run).state == "interrupted" and json.loads(run.exit.read_bytes())["stop"] == "SIGTERM"
     assert not sweepdir.results(sweep) and len(every(sweep.runs)) == 1 and "has no result" in said(sweep)
     (cluster.folder / "hold").touch()
