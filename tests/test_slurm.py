@@ -17,7 +17,7 @@ from labkit.record.find import every
 from labkit.record.metrics import canonical
 from labkit.record.rundir import RunDir
 from labkit.record.status import Status, status
-from labkit.workbench import job, slurm
+from labkit.workbench import job, slurmqueue
 
 
 def test_a_dry_run_shows_the_script_and_leaves_nothing(cluster: Cluster) -> None:
@@ -94,18 +94,18 @@ def test_a_list_without_jobs_asks_nobody_and_has_no_column_for_them(cluster: Clu
     ],
 )
 def test_the_queue_adds_what_the_files_cannot_say(tmp_path: Path, found: str, state: str | None, wanted: str) -> None:
-    assert slurm.merged(RunDir(tmp_path), Status(found), "7", state).state == wanted
+    assert slurmqueue.merged(RunDir(tmp_path), Status(found), "7", state).state == wanted
 
 
 def test_where_there_is_no_slurm_the_files_alone_are_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert slurm.queue(["7"]) is None and slurm.queue([]) == {}
+    assert slurmqueue.queue(["7"]) is None and slurmqueue.queue([]) == {}
 
 
 def test_a_queue_that_does_not_answer_holds_nobody_up(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slurm, "QUEUE_S", 0.2)
+    monkeypatch.setattr(slurmqueue, "QUEUE_S", 0.2)
     (cluster.folder.parent / "bin" / "squeue").write_text("#!/bin/sh\nexec sleep 5\n")
-    assert slurm.queue(["7"]) is None
+    assert slurmqueue.queue(["7"]) is None
 
 
 @pytest.mark.slow
@@ -132,7 +132,7 @@ def test_a_job_that_is_warned_goes_on_and_ends_as_one_never_stopped(cluster: Clu
     first = json.loads((run.attempts / "1" / "exit.json").read_bytes())
     assert (first["status"], first["stop"]) == ("interrupted", "SIGUSR1")
     assert run.attempt.name == "2" and cluster.row(run)["status"] == "finished", cluster.said(run)
-    assert slurm.number_of(run) == "2"
+    assert slurmqueue.number_of(run) == "2"
     assert canonical(run.metrics) == canonical(whole.metrics)
 
 

@@ -25,7 +25,7 @@ from labkit.record.rundir import RunDir
 from labkit.record.status import status
 from labkit.record.sweepdir import SweepDir
 from labkit.workbench import slurmtasks
-from labkit.workbench.slurm import number_of
+from labkit.workbench.slurmqueue import number_of
 from labkit.workbench.sweep import runs_of
 
 pytestmark = [

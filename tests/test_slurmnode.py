@@ -17,7 +17,7 @@ from labkit.record.metrics import canonical
 from labkit.record.rundir import RunDir
 from labkit.record.status import status
 from labkit.record.sweepdir import SweepDir
-from labkit.workbench import slurm, slurmscript
+from labkit.workbench import slurm, slurmqueue, slurmscript
 from labkit.workbench.sweep import runs_of
 
 DECLARED = "DEBUG: bool = False  # in seconds\nFAIL: bool = False  # in the preflight\nBEST: float = 0.5  # is held"
@@ -56,7 +56,7 @@ def hangs(cluster: Cluster) -> Cluster:
 
 
 def number(run: RunDir) -> str:
-    return slurm.number_of(run)
+    return slurmqueue.number_of(run)
 
 
 def exit_status(cluster: Cluster, number: str) -> int:

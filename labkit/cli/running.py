@@ -156,14 +156,14 @@ def resume(
 
     with Stops() as stops:
         from labkit.workbench import resume as resuming
-        from labkit.workbench import slurm
+        from labkit.workbench import slurm, slurmqueue
 
         directory = find_run(name, runs)
         more: dict[str, Any] = {"force": force, "timeout_s": timeout_s, "command": ["labkit", *sys.argv[1:]]}
         if cluster:
             prepared = slurm.resume(directory, grace=grace_s, **more)
             return _submit(prepared, slurm.Extras(report, force=force), as_json)
-        slurm.refuse_waiting(directory)
+        slurmqueue.refuse_waiting(directory)
         prepared = resuming.prepare(directory, grace_s=grace_s, **more)
         ctx.exit(_carry_out(prepared, stops, report, as_json))
 

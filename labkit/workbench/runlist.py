@@ -18,7 +18,7 @@ from labkit.record.find import every
 from labkit.record.rundir import RunDir, folder_name
 from labkit.record.status import status
 from labkit.record.summary import kept_verdicts
-from labkit.workbench import slurm
+from labkit.workbench import slurmqueue
 from labkit.workbench.terminal import COLOURS, local_time, main_metrics, metric_entries, printable, told_job
 from labkit.workbench.wording import duration
 
@@ -40,7 +40,7 @@ def rows(
         raise RunNotFound(f"no run of {notebook!r} in {folder}; there are runs of {', '.join(sorted(names)) or 'none'}")
     found: list[dict[str, Any]] = []
     runs = every(folder)
-    queue = slurm.Queue(runs)
+    queue = slurmqueue.Queue(runs)
     for run in reversed(runs):
         if (not scratch and run.is_scratch) or (notebook and run.path.parent.name != folder_name(notebook)):
             continue
@@ -52,7 +52,7 @@ def rows(
     return found[::-1]
 
 
-def _row(run: RunDir, queue: slurm.Queue) -> dict[str, Any]:
+def _row(run: RunDir, queue: slurmqueue.Queue) -> dict[str, Any]:
     found, job = queue.of(run, status(run))
     try:
         manifest = run.read_manifest()

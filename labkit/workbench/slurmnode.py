@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
         from labkit.record import summary
         from labkit.record.rundir import RunDir
         from labkit.record.status import status
-        from labkit.workbench import notice, outcome, slurm
+        from labkit.workbench import notice, outcome, slurmqueue
         from labkit.workbench.slurmscript import GO_ON
 
         run = RunDir(asked.run)
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
         except LabkitError as error:
             print(f"labkit: {error}", file=sys.stderr)
             return error.exit_status
-        if slurm.goes_on(job.directory, ended):
+        if slurmqueue.goes_on(job.directory, ended):
             return GO_ON
         if asked.report and (problem := outcome.write_report(job.directory)):
             print(f"labkit: the report could not be written: {problem}", file=sys.stderr)
@@ -83,7 +83,7 @@ def share_cores() -> None:
 def _try_out(trial: RunDir, run: RunDir, stops: Stops) -> int | None:
     """Executes the preflight of a run, unless it has finished; returns an exit status where the run is not to begin."""
     from labkit.record.status import status
-    from labkit.workbench import slurm
+    from labkit.workbench import slurmqueue
     from labkit.workbench.slurmscript import GO_ON
 
     if status(trial).state == "finished":
@@ -91,19 +91,19 @@ def _try_out(trial: RunDir, run: RunDir, stops: Stops) -> int | None:
     job, ended = _execute(trial, stops)
     if ended.state == "finished":
         return None
-    if slurm.goes_on(job.directory, ended):
+    if slurmqueue.goes_on(job.directory, ended):
         return GO_ON
     state = "interrupted" if ended.state == "interrupted" else "failed"
-    slurm.close(run, state, f"its preflight {trial.name} did not finish ({ended}), so it was not started")
+    slurmqueue.close(run, state, f"its preflight {trial.name} did not finish ({ended}), so it was not started")
     return 1
 
 
 def _execute(run: RunDir, stops: Stops, force: bool = False) -> tuple[Job, Status]:
     """Executes the attempt of a run that is to come next, and returns how it ended."""
-    from labkit.workbench import execute, slurm
+    from labkit.workbench import execute, slurmqueue
 
     job = begin(run, force)
-    slurm.record(job.directory, os.environ.get("SLURM_JOB_ID", ""))
+    slurmqueue.record(job.directory, os.environ.get("SLURM_JOB_ID", ""))
     ended = execute.execute(job, execute.Progress(stops=stops))
     print(f"labkit: {job.directory.name}: {ended}", file=sys.stderr, flush=True)
     return job, ended

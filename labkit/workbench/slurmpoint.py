@@ -67,7 +67,7 @@ def bring(opened: Opened, number: int, stops: Stops) -> int:
         stops: The stop signals of this process.
     """
     from labkit.record.status import status
-    from labkit.workbench import ranking, slurm, slurmnode, slurmsweep, sweeping
+    from labkit.workbench import ranking, slurmnode, slurmqueue, slurmsweep, sweeping
     from labkit.workbench.slurmscript import GO_ON
     from labkit.workbench.sweep import Sweeper, runs_of
 
@@ -83,7 +83,7 @@ def bring(opened: Opened, number: int, stops: Stops) -> int:
     result = sweeper.results.get(number)
     if result is None:
         left = sweeper.earlier.get(number)
-        if left is not None and slurm.goes_on(left, status(left)):
+        if left is not None and slurmqueue.goes_on(left, status(left)):
             print(f"labkit: point {number}: {left.name}: goes on", file=sys.stderr, flush=True)
             return GO_ON
         print(f"labkit: point {number} has no result: stopped by {sweeper.stopping}", file=sys.stderr)
@@ -96,9 +96,9 @@ def bring(opened: Opened, number: int, stops: Stops) -> int:
 def _carry_out(sweeper: Any, stops: Stops, report: bool, job: Job) -> Outcome:
     """Executes the run of a point; a signal that stops it stops the sweep of this point."""
     from labkit.errors import LabkitError
-    from labkit.workbench import execute, outcome, slurm
+    from labkit.workbench import execute, outcome, slurmqueue
 
-    slurm.record(job.directory, task_number())
+    slurmqueue.record(job.directory, task_number())
     try:
         ended = execute.execute(job, execute.Progress(stops=stops))
     except LabkitError as error:  # its directory was deleted

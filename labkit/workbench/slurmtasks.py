@@ -11,7 +11,7 @@ from labkit.errors import BadInput, FolderProblem, WorkFailed
 from labkit.record import sweepdir
 from labkit.record.files import read_json
 from labkit.record.sweepdir import SweepDir
-from labkit.workbench import slurm
+from labkit.workbench import slurmqueue
 
 ASK_S = 3.0  # between two questions to a cluster
 Tasks = dict[int, tuple[str, str]]  # by point: the task's number, and its state in the cluster's words
@@ -35,7 +35,7 @@ def tasks(sweep: SweepDir) -> Tasks:
         BadInput: There is no Slurm here.
         WorkFailed: The cluster gives no answer.
     """
-    return _by_point(slurm.states(numbers_of(sweep)))
+    return _by_point(slurmqueue.states(numbers_of(sweep)))
 
 
 def _by_point(states: Mapping[str, str]) -> Tasks:
@@ -57,9 +57,9 @@ def stop(sweep: SweepDir) -> bool:
         by_state.setdefault(state, []).append(number)
     for state, numbers in by_state.items():
         if state == "PENDING":  # by the numbers of their arrays: there may be very many
-            slurm.ask("scancel", "--state=PENDING", *dict.fromkeys(number.partition("_")[0] for number in numbers))
+            slurmqueue.ask("scancel", "--state=PENDING", *dict.fromkeys(number.partition("_")[0] for number in numbers))
         else:
-            slurm.ask("scancel", *([] if state in slurm.WAITING else ["--signal=TERM", "--batch"]), *numbers)
+            slurmqueue.ask("scancel", *([] if state in slurmqueue.WAITING else ["--signal=TERM", "--batch"]), *numbers)
     return bool(known)
 
 
@@ -91,7 +91,7 @@ def under_way(sweep: SweepDir) -> Tasks:
 def lines(runs: Path) -> list[str]:
     """Returns a line for each sweep in a folder that a cluster has tasks of."""
     known = {sweep: numbers for sweep in sweepdir.every(runs) if not sweep.is_over() and (numbers := numbers_of(sweep))}
-    states = slurm.queue(number for numbers in known.values() for number in numbers) if known else {}
+    states = slurmqueue.queue(number for numbers in known.values() for number in numbers) if known else {}
     found = []
     for sweep, numbers in known.items():
         its = {number: state for number, state in (states or {}).items() if number.partition("_")[0] in numbers}

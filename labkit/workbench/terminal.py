@@ -20,7 +20,7 @@ from labkit.record.rundir import RunDir
 from labkit.record.status import status
 from labkit.record.summary import kept_verdicts
 from labkit.record.text import counted
-from labkit.workbench import reproductions, slurm, trackers
+from labkit.workbench import reproductions, slurmqueue, trackers
 from labkit.workbench.wording import duration, number, told_id
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def _verdict_line(one: Verdict) -> str:
 
 def facts(run: RunDir) -> dict[str, Any]:
     """Returns everything that is known of a run, with paths."""
-    found, job = slurm.Queue([run]).of(run, status(run))
+    found, job = slurmqueue.Queue([run]).of(run, status(run))
     try:
         manifest = run.read_manifest()
         problem = ""

@@ -12,7 +12,7 @@ from labkit.record.files import read_json
 from labkit.record.process import Process
 from labkit.record.rundir import RunDir
 from labkit.record.status import Status, status
-from labkit.workbench import daskcluster, slurm
+from labkit.workbench import daskcluster, slurmqueue
 from labkit.workbench.execute import Progress
 from labkit.workbench.terminal import live_line
 
@@ -26,8 +26,8 @@ def watch(run: RunDir, *, quiet: bool = False) -> Status:
     began = (read_json(run.process) or {}).get("started_s")
     progress = Progress(began=began if isinstance(began, float) else time.time())
     with live_line(run, progress, quiet=quiet):
-        while not (found := slurm.status_of(run)).is_over:
-            time.sleep(ASK_S if slurm.number_of(run) else LOOK_S)
+        while not (found := slurmqueue.status_of(run)).is_over:
+            time.sleep(ASK_S if slurmqueue.number_of(run) else LOOK_S)
     return found
 
 
@@ -38,7 +38,7 @@ def stop(run: RunDir, *, wait: bool = True) -> Status:
         BadInput: It is over, runs on another host, or is somebody else's.
         WorkFailed: It did not end within its grace.
     """
-    if slurm.stop(run):
+    if slurmqueue.stop(run):
         return _ended(run) if wait else status(run)
     found = stopping.when_started(run)
     owner = Process.read((read_json(run.process) or {}).get("process"))
@@ -51,10 +51,10 @@ def stop(run: RunDir, *, wait: bool = True) -> Status:
 def _ended(run: RunDir) -> Status:
     """Waits for the end of a run that was asked to stop."""
     end = time.monotonic() + _grace_s(run) + AFTER_S
-    while not (found := slurm.status_of(run)).is_over:
+    while not (found := slurmqueue.status_of(run)).is_over:
         if time.monotonic() > end:
             raise WorkFailed(f"{run.name} was asked to stop and still runs; see {run.path}")
-        time.sleep(ASK_S if slurm.number_of(run) else LOOK_S)
+        time.sleep(ASK_S if slurmqueue.number_of(run) else LOOK_S)
     return found
 
 
