@@ -116,7 +116,9 @@ def test_the_same_command_with_other_settings_goes_on_with_those(lab: Path) -> N
 def test_a_run_of_a_sweep_that_is_stopped_by_hand_is_not_tried_again(lab: Path) -> None:
     made = left(lab, "notebooks/endless.ipynb", "-p", "X=1,2", "--jobs", "1", "--timeout", "600")
     wait_for(lambda: runs_something(made), 90)
-    assert labkit(lab, "stop", "last").returncode == 0
+    stopped = labkit(lab, "stop", "last")
+    assert stopped.returncode == 0 and f"a point of {made.name}, which goes on without it" in stopped.stderr
+    assert f"{made.name} is a sweep, no run" in labkit(lab, "show", made.name).stderr
     wait_for(lambda: sweepdir.results(made), 30)
     (result,) = sweepdir.results(made).values()
     assert (result["status"], result["reason"]) == ("interrupted", "stopped by hand")

@@ -64,6 +64,11 @@ def find_run(name: str, runs: Path | None) -> Any:
     Raises:
         BadInput: There is none, or several.
     """
-    from labkit.record import find, lab
+    from labkit.errors import BadInput
+    from labkit.record import find, lab, sweepdir
 
-    return find.find(name, lab.runs_folder(Path.cwd(), runs))
+    folder = lab.runs_folder(Path.cwd(), runs)
+    if name.startswith("sweeps/"):
+        sweep = sweepdir.find(name, folder)
+        raise BadInput(f"{sweep.name} is a sweep, no run: labkit watch {sweep.name}; its page is {sweep.report}")
+    return find.find(name, folder)

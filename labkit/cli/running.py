@@ -205,6 +205,7 @@ def stop(name: str, wait: bool, runs: Path | None) -> None:
     labkit stop last
     labkit stop sweeps/last
     """
+    from labkit.record.files import read_json
     from labkit.record.sweepdir import SweepDir
     from labkit.workbench import apart, terminal, underway
 
@@ -214,6 +215,8 @@ def stop(name: str, wait: bool, runs: Path | None) -> None:
         return click.echo(f"{directory.name} was stopped: {head}" if wait else f"{directory.name} was asked to stop")
     ended = underway.stop(directory, wait=wait)
     click.echo(terminal.printable(f"{directory.name}: {ended}" if wait else f"{directory.name} was asked to stop"))
+    if (sweep := (read_json(directory.manifest) or {}).get("sweep")) is not None:
+        click.echo(terminal.printable(f"it is a point of sweeps/{sweep}, which goes on without it"), err=True)
 
 
 def _leave(prepared: Any, as_json: bool) -> None:

@@ -71,12 +71,25 @@ def _last_words(sweep: SweepDir) -> str:
 
 
 def watch(sweep: SweepDir) -> dict[str, Any]:
-    """Shows a sweep until it is over or nobody works on it, and returns where it stands then."""
+    """Shows a sweep until it is over or nobody works on it, and returns where it stands then.
+
+    Outside of a terminal it is a line each time that another point has its result.
+    """
+    looked_at = _looked_at(sweep)
     if sys.stderr.isatty():
-        with sweeptable.live(_looked_at(sweep)):
+        with sweeptable.live(looked_at):
             _wait_until_nobody_works(sweep)
-    else:
-        _wait_until_nobody_works(sweep)
+        return where_it_stands(sweep)
+    done = -1
+
+    def say() -> None:
+        nonlocal done
+        facts = looked_at()
+        if facts["done"] != done:
+            done = facts["done"]
+            print(printable(facts["head"]), file=sys.stderr, flush=True)
+
+    _wait_until_nobody_works(sweep, say)
     return where_it_stands(sweep)
 
 
@@ -95,8 +108,9 @@ def _looked_at(sweep: SweepDir) -> Callable[[], dict[str, Any]]:
     return facts
 
 
-def _wait_until_nobody_works(sweep: SweepDir) -> None:
+def _wait_until_nobody_works(sweep: SweepDir, meanwhile: Callable[[], None] = lambda: None) -> None:
     while _is_worked_on(sweep):
+        meanwhile()
         time.sleep(slurmtasks.ASK_S if slurmtasks.numbers_of(sweep) else LOOK_S)
 
 
