@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -11,13 +12,13 @@ from running import wait_for
 from tiny import parameters, write
 
 from labkit.errors import BadInput
-from labkit.record import checkpoints, sweepdir
+from labkit.record import checkpoints, machine, sweepdir
 from labkit.record.find import every
 from labkit.record.metrics import canonical
 from labkit.record.rundir import RunDir
 from labkit.record.status import status
 from labkit.record.sweepdir import SweepDir
-from labkit.workbench import slurm, slurmqueue, slurmscript
+from labkit.workbench import slots, slurm, slurmnode, slurmqueue, slurmscript
 from labkit.workbench.sweep import runs_of
 
 DECLARED = "DEBUG: bool = False  # in seconds\nFAIL: bool = False  # in the preflight\nBEST: float = 0.5  # is held"
@@ -116,11 +117,22 @@ def test_a_time_limit_that_is_over_before_its_warning_is_refused(tried: Cluster)
 
 
 def test_a_run_that_was_not_made_for_a_job_is_not_begun_by_one(tmp_path: Path) -> None:
-    from labkit.workbench import slurmnode
-
     (tmp_path / "attempts" / "1").mkdir(parents=True)
     with pytest.raises(BadInput, match="was not made for a batch job"):
         slurmnode.begin(RunDir(tmp_path))
+
+
+@pytest.mark.parametrize(("given", "threads"), [("2", "2"), ("8", None), ("", None)])
+def test_a_job_has_as_many_threads_as_cores_where_the_cluster_does_not_bind_it(
+    monkeypatch: pytest.MonkeyPatch, given: str, threads: str | None
+) -> None:
+    for name in slots.THREADS:
+        monkeypatch.setenv(name, "1")  # so that it is put back
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(machine, "cores", lambda: 8)
+    monkeypatch.setenv("SLURM_CPUS_ON_NODE", given)
+    slurmnode.share_cores()
+    assert os.environ.get("OMP_NUM_THREADS") == threads
 
 
 @pytest.mark.slow
