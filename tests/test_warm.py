@@ -352,6 +352,14 @@ def installed(tmp_path: Path) -> dict[str, str]:
     return install(tmp_path / "jupyter")
 
 
+def hear(client: Any, text: str) -> None:
+    """Waits until a kernel has printed something."""
+    while True:
+        message = client.get_iopub_msg(timeout=60)
+        if message["msg_type"] == "stream" and text in message["content"]["text"]:
+            return
+
+
 def test_an_installed_kernel_is_interrupted_restarted_and_shut_down_as_ever(
     place: Path, environment: dict[str, str], installed: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -365,8 +373,8 @@ def test_an_installed_kernel_is_interrupted_restarted_and_shut_down_as_ever(
         client.start_channels()
         client.wait_for_ready(timeout=60)
         client.execute("import sys, os; warm = 'labkit.launch.forkserver' in sys.modules", reply=True, timeout=60)
-        client.execute("import time; time.sleep(100)")
-        time.sleep(0.5)
+        client.execute("import time; print('sleeps', flush=True); time.sleep(100)")
+        hear(client, "sleeps")
         manager.interrupt_kernel()
         assert client.get_shell_msg(timeout=30)["content"]["ename"] == "KeyboardInterrupt"
         assert client.execute("1 + 1", reply=True, timeout=30)["content"]["status"] == "ok"
