@@ -110,6 +110,7 @@ def test_what_the_cluster_refuses_is_said(cluster: Cluster) -> None:
     assert "Invalid job array specification" in many.stderr and "MaxArraySize" in many.stderr
 
 
+@pytest.mark.faults  # it waits for the clock of Slurm, which looks at limits twice a minute
 def test_a_job_whose_time_is_nearly_over_goes_on_and_ends_as_one_never_stopped(cluster: Cluster) -> None:
     """Slurm looks at time limits twice a minute."""
     run = learns(cluster.submit("learns", "-p", "EPOCHS=5", "-p", "PAUSE_S=1.0", "-p", "EVERY_S=1000"))
