@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from labkit.errors import FolderProblem, RunProblem
+from labkit.errors import BadInput, FolderProblem, RunProblem
 from labkit.kernel.submit import LOOK_S, ask, view
+from labkit.launch.stopping import terminate
 from labkit.record import sweepdir
 from labkit.record.sweepdir import SweepDir
 from labkit.record.sweepstate import COLUMNS, where_it_stands
@@ -116,15 +115,17 @@ class SubmittedSweep:
         """Asks its runs to stop at their next step; the same call goes on with it.
 
         Raises:
-            RunProblem: It is worked on on another host.
+            RunProblem: It is worked on on another host, or by somebody else.
         """
         other = sweepdir.holder(self.directory)
         if other is None:
             return
         if not other.is_here():
             raise RunProblem(f"{self.directory.name} is worked on on {other.host}; stop it there")
-        with suppress(ProcessLookupError):
-            os.kill(other.pid, signal.SIGTERM)
+        try:
+            terminate(other, self.directory.name)
+        except BadInput as error:
+            raise RunProblem(str(error)) from error
 
     def view(self) -> Any:
         """Returns a widget that follows it until it is over."""

@@ -42,10 +42,19 @@ def ask_to_stop(run: RunDir) -> Status:
         raise BadInput(f"{run.name} runs where its process {owner.pid} cannot be reached; stop it there")
     with suppress(OSError):  # a sweep would else try the point again
         write_json(run.stop, {"reason": "stopped by hand", "by_hand": True})
+    terminate(owner, run.name)
+    return found
+
+
+def terminate(owner: Process, name: str) -> None:
+    """Sends SIGTERM to the process that a run or a sweep belongs to; one that has just ended needs none.
+
+    Raises:
+        BadInput: It is somebody else's.
+    """
     try:
         os.kill(owner.pid, signal.SIGTERM)
     except PermissionError:
-        raise BadInput(f"{run.name} is another user's: process {owner.pid} may not be stopped") from None
+        raise BadInput(f"{name} is another user's: process {owner.pid} may not be stopped") from None
     except ProcessLookupError:
         pass
-    return found

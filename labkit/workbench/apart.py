@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -13,6 +11,7 @@ from typing import Any
 
 from labkit.errors import BadInput, LabkitError, WorkFailed
 from labkit.launch import channel
+from labkit.launch.stopping import terminate
 from labkit.record import sweepdir, sweepstate
 from labkit.record.process import Process
 from labkit.record.sweepdir import SweepDir
@@ -142,12 +141,7 @@ def stop(sweep: SweepDir, *, wait: bool = True) -> dict[str, Any]:
         raise BadInput(f"{sweep.name} is {'over' if sweep.is_over() else 'not being worked on'}; nothing to stop")
     if not other.is_here():
         raise BadInput(f"{sweep.name} is worked on by process {other.pid} on {other.host}; stop it there")
-    try:
-        os.kill(other.pid, signal.SIGTERM)
-    except PermissionError:
-        raise BadInput(f"{sweep.name} is another user's: process {other.pid} may not be stopped") from None
-    except ProcessLookupError:
-        pass
+    terminate(other, sweep.name)
     return _stopped(sweep, wait)
 
 
