@@ -143,7 +143,7 @@ def test_a_sweep_that_a_cell_starts_is_followed_and_read(lab: Path) -> None:
     table = tried.results()
     assert sorted(table["X"]) == [0, 0, 1, 1, 2, 2] and set(table["status"]) == {"finished"}
     assert list(table["loss"].round(2)) == list((table["X"] + table["RANDOM_SEED"] / 100).round(2))
-    wait_for(lambda: "6 of 6 done" in shown.value)
+    wait_for(lambda: f"{tried.directory.name}: finished<br>6 of 6 done" in shown.value)
     assert "lowest loss: 0.0150 ± 0.0071 with X=0<br>" in shown.value
     assert "finished" in repr(tried) and str(tried.path) in repr(tried)
 
