@@ -14,6 +14,8 @@ from tiny import ROOT, parameters, plain_environment, write
 
 import labkit
 from labkit.cli import main
+from labkit.cli.sweeping import IN_FILES
+from labkit.workbench import notebook, points
 
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/sweeps.md", "docs/reproducing.md")
 OPTION = re.compile(r"(?<![\w-])--?[a-zA-Z][\w-]*")
@@ -35,6 +37,17 @@ def test_every_make_target_in_the_documents_exists(name: str):
     targets = set(re.findall(r"^([a-z]+):", read("Makefile"), re.M))
     named = {target for line in code(read(name)) for target in re.findall(r"\bmake(?: -s)? ([a-z]+)", line)}
     assert named <= targets
+
+
+def test_the_file_of_a_sweep_in_the_documents_makes_the_points_that_are_shown_there(tmp_path: Path):
+    (text,) = re.findall(r"^```yaml\n(.*?)^```", read("docs/sweeps.md"), re.M | re.S)
+    file = tmp_path / "sweep.yaml"
+    file.write_text(text)
+    assert len(points.points(notebook.read(ROOT / "notebooks" / "digits-cnn.ipynb"), [], [file])) == 10
+    assert points.options(file) == {"--maximize": "test_accuracy", "--jobs": 2} and set(IN_FILES) >= {
+        "--maximize",
+        "--jobs",
+    }
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)

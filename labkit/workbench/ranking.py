@@ -21,6 +21,7 @@ HIGHER = frozenset(
     "accuracy acc auc auroc auprc f1 precision recall score r2 dice iou map bleu rouge psnr ssim".split()
 )
 
+COUNTS = frozenset(("epoch", "step", "learning_rate", "lr"))  # that say where a training stands, not how good it is
 NAMED = 12  # metrics that a sentence lists
 
 

@@ -19,7 +19,7 @@ from labkit.record.spread import is_seed
 from labkit.record.sweepdir import SweepDir
 from labkit.record.text import counted
 from labkit.workbench import ranking
-from labkit.workbench.courses import COLOURS, Courses, courses
+from labkit.workbench.courses import COLOURS, Courses, courses, progress
 from labkit.workbench.looks import PAGE, breakable, page_parts
 from labkit.workbench.points import Point
 from labkit.workbench.ranking import Goal, Group
@@ -30,7 +30,6 @@ LISTED = 200  # groups, and failed points, on the page
 SHOWN = 10  # groups in the terminal
 DRAWN_RUNS = 5  # of each group
 COLUMNS = 6  # metrics of the table on the page
-COUNTS = frozenset(("epoch", "step", "learning_rate", "lr"))  # that say where a training stands, not how good it is
 
 
 @dataclass(frozen=True)
@@ -115,17 +114,29 @@ class Summary:
         return [group for group in self.groups if not away.issuperset(group.points)]
 
     @cached_property
-    def improved(self) -> Column:
-        """The best result so far, at each point that has a result, once there is one."""
+    def tried(self) -> Column:
+        """What each point came to by what decides; those without a finite number are left out."""
         found, aim = Column(), self.aim
         if aim is None:
             return found
         for place, result in sorted(self.results.items()):
             value = ranking.values_of(result).get(aim.metric, math.nan) if ranking.counts(result) else math.nan
-            so_far = [*found.values[-1:], *([value] if math.isfinite(value) else [])]
-            if so_far:
+            if math.isfinite(value):
                 found.steps.append(place)
-                found.values.append(min(so_far, key=aim.order))
+                found.values.append(value)
+        return found
+
+    @cached_property
+    def improved(self) -> Column:
+        """The best so far at each point that was tried, and at the last one of all."""
+        found, aim = Column(self.tried.steps[:]), self.aim
+        if aim is None:
+            return found
+        for value in self.tried.values:
+            found.values.append(min([*found.values[-1:], value], key=aim.order))
+        if found.values and (last := max(self.results)) > found.steps[-1]:
+            found.steps.append(last)
+            found.values.append(found.values[-1])
         return found
 
     @cached_property
@@ -288,7 +299,7 @@ def render(summary: Summary) -> str:
 def _metrics(summary: Summary) -> list[str]:
     """Returns the metrics of the page's table: what decides first, then the main ones; none that only counts."""
     names = list(dict.fromkeys(name for group in summary.groups for name in group.metrics))
-    names = [name for name in names if name not in COUNTS] or names
+    names = [name for name in names if name not in ranking.COUNTS] or names
     first = [summary.aim.metric] if summary.aim and summary.aim.metric in names else []
     return list(dict.fromkeys([*first, *metrics.main(names), *names]))[:COLUMNS]
 
@@ -311,7 +322,7 @@ def _search(summary: Summary) -> Courses | None:
     """Returns how the best result came to be; None where nothing was searched."""
     if summary.aim is None or "search" not in summary.manifest:
         return None
-    return courses(summary.aim.metric, [("best so far", [summary.improved])])
+    return progress(summary.aim.metric, summary.improved, summary.tried)
 
 
 def _pruned(summary: Summary) -> list[tuple[str, str, int, tuple[str, str]]]:

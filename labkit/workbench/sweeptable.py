@@ -141,9 +141,19 @@ class Watch:
         ]
         for one in list(sweeper.running.values()):
             took_s = time.monotonic() - one.began
-            rows.append(self._row(one.point, "running", _progress(one.run), took_s, one.run.name))
+            rows.append(self._row(one.point, "running", self._progress(one.run), took_s, one.run.name))
         counts = {"points": sweeper.total, "done": len(sweeper.results), "failed": self._failed}
         return {**counts, "head": self.head(), "best": self.best_line(), "rows": rows}
+
+    def _progress(self, run: RunDir) -> str:
+        """Returns where a run stands: its loop, and two of its newest values, what decides first."""
+        bar = read_json(run.progress) or {}
+        parts = [f"{bar.get('description') or 'step'} {bar.get('done', 0)}/{bar['total']}"] if bar.get("total") else []
+        newest = metrics.last(run.metrics)
+        decides = [self.aim.metric] if self.aim else []
+        names = dict.fromkeys(name for name in [*decides, *metrics.main(newest), *newest] if name in newest)
+        parts += [f"{name} {number(newest[name])}" for name in names if name not in (*ranking.COUNTS, "t")][:2]
+        return " · ".join(parts)
 
     def _row(self, point: Point, state: str, progress: str, took_s: Any, run: str) -> dict[str, Any]:
         said = {"parameters": self.said(point), "progress": progress, "took": duration(took_s)}
@@ -243,12 +253,3 @@ def _widths(rows: Sequence[Mapping[str, str]], room: int) -> dict[str, int]:
             least[name] += more
             spare -= more
     return least
-
-
-def _progress(run: RunDir) -> str:
-    """Returns where a run stands: its loop, its newest values."""
-    bar = read_json(run.progress) or {}
-    parts = [f"{bar.get('description') or 'step'} {bar.get('done', 0)}/{bar['total']}"] if bar.get("total") else []
-    newest = metrics.last(run.metrics)
-    parts += [f"{name} {number(value)}" for name, value in newest.items() if name not in ("step", "t")][:2]
-    return " · ".join(parts)
