@@ -17,7 +17,7 @@ import labkit.workbench  # noqa: F401  before nbformat: keeps a slow import out
 from labkit.record.metrics import MetricsWriter
 from labkit.record.rundir import RunDir, create
 from labkit.record.summary import summarise
-from labkit.workbench import report
+from labkit.workbench.pages import report
 
 CELLS = 30
 PIXEL = base64.b64decode(

@@ -29,10 +29,10 @@ from typing import Any
 import rounds
 
 from labkit.record import sweepdir
-from labkit.workbench.job import Job
-from labkit.workbench.outcome import Outcome
-from labkit.workbench.points import Point
-from labkit.workbench.sweep import Sweeper
+from labkit.workbench.running.job import Job
+from labkit.workbench.running.outcome import Outcome
+from labkit.workbench.sweeps.points import Point
+from labkit.workbench.sweeps.sweep import Sweeper
 
 CELLS = (
     "STEPS: int = 50  # of the training\nRANDOM_SEED: int = 0  # of everything\nPAUSE_S: float = 0.0  # a step",

@@ -18,7 +18,7 @@ import rounds
 from jupyter_client.manager import KernelManager
 
 from labkit.launch import warm
-from labkit.workbench.kernels import Kernel
+from labkit.workbench.running.kernels import Kernel
 
 CELL = "import torch, pandas, matplotlib.pyplot"
 READY_S = 120.0

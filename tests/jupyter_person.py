@@ -15,7 +15,7 @@ from urllib.request import urlopen
 from running import wait_for
 from tiny import plain_environment
 
-LAUNCHER = "{'labkit.workbench.launcher': True, 'jupyterlab_templates': False}"
+LAUNCHER = "{'labkit.workbench.notebooks.launcher': True, 'jupyterlab_templates': False}"
 IDLE = ".jp-Notebook-ExecutionIndicator[data-status='idle']"
 
 

@@ -13,7 +13,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell
 from tiny import KERNEL
 
 from labkit.cli import main
-from labkit.workbench.clean import dumps
+from labkit.workbench.notebooks.clean import dumps
 
 Book = dict[str, str]  # the sources of a notebook's cells by id; `parameters` has the tag, `# …` is Markdown
 NAME = "notebooks/x.ipynb"

@@ -18,7 +18,7 @@ from labkit.record.process import descendants, is_detached
 from labkit.record.rundir import RunDir
 from labkit.record.status import status
 from labkit.record.sweepdir import SweepDir
-from labkit.workbench.sweep import runs_of
+from labkit.workbench.sweeps.sweep import runs_of
 
 
 def trivial(lab: Path, name: str = "trivial") -> Path:

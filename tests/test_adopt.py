@@ -16,8 +16,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from tiny import KERNEL
 
 from labkit.cli import main
-from labkit.workbench import lint, outline, tidy
-from labkit.workbench.adopt import adopted
+from labkit.workbench.notebooks import lint, outline, tidy
+from labkit.workbench.notebooks.adopt import adopted
 
 Content = dict[str, Any]
 

@@ -22,8 +22,8 @@ from labkit.record.files import read_json
 from labkit.record.find import every
 from labkit.record.status import status
 from labkit.record.sweepdir import SweepDir
-from labkit.workbench import sweeping
-from labkit.workbench.sweep import runs_of
+from labkit.workbench.sweeps import sweeping
+from labkit.workbench.sweeps.sweep import runs_of
 
 pytestmark = pytest.mark.slow
 

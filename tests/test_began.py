@@ -12,8 +12,8 @@ from twins import change, recorded, twin
 from labkit.errors import BadInput
 from labkit.record.files import write_json
 from labkit.record.rundir import RunDir
-from labkit.workbench.began import began_with, with_checkpoints
-from labkit.workbench.compare import compare
+from labkit.workbench.reproducing.began import began_with, with_checkpoints
+from labkit.workbench.reproducing.compare import compare
 
 WEIGHTS = b"weights"
 

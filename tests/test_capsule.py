@@ -27,8 +27,8 @@ from labkit.record.capsule import BEGIN, END, Capsule, parse
 from labkit.record.carried import DATA_BYTES, DATA_FILE_BYTES, clash, is_safe
 from labkit.record.page import page_stamp, page_summary
 from labkit.record.rundir import RunDir
-from labkit.workbench.report import write_report
-from labkit.workbench.unpack import lay_out
+from labkit.workbench.pages.report import write_report
+from labkit.workbench.reproducing.unpack import lay_out
 
 KEY = "ghp_0123456789abcdefABCDEF"
 

@@ -32,7 +32,7 @@ from labkit.kernel.resume import Restored
 from labkit.kernel.trainingstate import TrainingState
 from labkit.record import checkpoints, metrics
 from labkit.record.rundir import RunDir
-from labkit.workbench.yamlfile import read_yaml
+from labkit.workbench.notebooks.yamlfile import read_yaml
 
 LOGGER = logging.getLogger("checkpoints")
 

@@ -25,7 +25,8 @@ from labkit.record.files import read_json, write_json
 from labkit.record.find import every
 from labkit.record.rundir import RunDir
 from labkit.record.summary import summarise
-from labkit.workbench import report, terminal
+from labkit.workbench import terminal
+from labkit.workbench.pages import report
 
 DRAWN = 2**40  # a seed as torch.seed() draws it
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from nbformat.v4 import new_output
 from tiny import ROOT, notebook, parameters
 
-from labkit.workbench import clean
-from labkit.workbench.clean import cleaned, dumps, filtered
+from labkit.workbench.notebooks import clean
+from labkit.workbench.notebooks.clean import cleaned, dumps, filtered
 
 JUNK = st.sampled_from([*clean.CELL_LEAVINGS, "tags", "jupyter", "mine", "vscode"])
 VALUE = st.one_of(

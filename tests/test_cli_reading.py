@@ -23,8 +23,9 @@ from labkit.record.files import read_json, write_json
 from labkit.record.find import every, find
 from labkit.record.rundir import SCRATCH, RunDir, create
 from labkit.record.status import status
-from labkit.workbench import logview, runlist, terminal, yamlfile
-from labkit.workbench import notebook as notebooks
+from labkit.workbench import logview, runlist, terminal
+from labkit.workbench.notebooks import notebook as notebooks
+from labkit.workbench.notebooks import yamlfile
 
 STEERING = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202e[/red][bold]\r"
 
@@ -391,7 +392,7 @@ def test_ten_thousand_damaged_runs_crash_no_reader(tmp_path: Path):
 
 @pytest.mark.slow
 def test_damaged_runs_still_have_a_report(tmp_path: Path):
-    from labkit.workbench.report import write_report
+    from labkit.workbench.pages.report import write_report
 
     target = tmp_path / "reports"
     target.mkdir()

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from records import quick
 
-from labkit.workbench.codechange import differs_in_defaults_only, does_nothing, first_change, imported
+from labkit.workbench.reproducing.codechange import differs_in_defaults_only, does_nothing, first_change, imported
 
 SAME = [
     ("x = 1", "x = 1  # one"),

@@ -19,9 +19,9 @@ from labkit.record import machine as machine_of_any
 from labkit.record.files import dumps, write_json
 from labkit.record.metrics import canonical
 from labkit.record.rundir import RunDir
-from labkit.workbench.changedsteps import walk
-from labkit.workbench.compare import Comparison, compare, could_not_run
-from labkit.workbench.tolerance import Tolerance
+from labkit.workbench.reproducing.changedsteps import walk
+from labkit.workbench.reproducing.compare import Comparison, compare, could_not_run
+from labkit.workbench.reproducing.tolerance import Tolerance
 
 
 @pytest.fixture

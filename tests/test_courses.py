@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labkit.record.metrics import Column
-from labkit.workbench.courses import HEIGHT, WIDTH, courses, progress
+from labkit.workbench.sweeps.courses import HEIGHT, WIDTH, courses, progress
 
 
 def column(values: Iterable[float]) -> Column:

@@ -23,10 +23,11 @@ from labkit.record.process import descendants, stat_fields
 from labkit.record.rundir import RunDir
 from labkit.record.status import status
 from labkit.record.sweepdir import SweepDir
-from labkit.workbench import daskcluster, dasknode, notebook
-from labkit.workbench.daskworkers import DaskWorkers
-from labkit.workbench.job import Job
-from labkit.workbench.sweep import runs_of
+from labkit.workbench.dask import daskcluster, dasknode
+from labkit.workbench.dask.daskworkers import DaskWorkers
+from labkit.workbench.notebooks import notebook
+from labkit.workbench.running.job import Job
+from labkit.workbench.sweeps.sweep import runs_of
 
 ELSEWHERE = "a-node"
 needs_unshare = pytest.mark.skipif(not can_unshare(), reason="no mounts and host names of one's own here (unshare)")

@@ -15,7 +15,8 @@ from tiny import ROOT, parameters, plain_environment, write
 import labkit
 from labkit.cli import main
 from labkit.cli.sweeping import IN_FILES
-from labkit.workbench import notebook, points
+from labkit.workbench.notebooks import notebook
+from labkit.workbench.sweeps import points
 
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/sweeps.md", "docs/reproducing.md")
 OPTION = re.compile(r"(?<![\w-])--?[a-zA-Z][\w-]*")

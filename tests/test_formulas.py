@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_sanitise import assert_allowed
 
-from labkit.workbench import sanitise
-from labkit.workbench.formulas import Formulas, mathml_of
-from labkit.workbench.mathml import NotShown, checked, styled
+from labkit.workbench.pages import sanitise
+from labkit.workbench.pages.formulas import Formulas, mathml_of
+from labkit.workbench.pages.mathml import NotShown, checked, styled
 
 CLEAN = [
     r"x_i^2", r"\frac{a}{b}", r"\sqrt[3]{x}", r"f'(x)", r"\mathbb{R}^{n \times d}", r"\mathbb E[x]", r"\hat{\theta}",

@@ -17,8 +17,8 @@ from nbformat.v4 import new_output
 from repositories import NAME, Book, after, book, cells_of, commit, diverged, edited, git, labkit, make_repository, put
 
 from labkit.errors import WorkFailed
-from labkit.workbench import gitdiff, gitsetup, saved
-from labkit.workbench.clean import dumps
+from labkit.workbench.git import gitdiff, gitsetup, saved
+from labkit.workbench.notebooks.clean import dumps
 
 BASE: Book = {"goal": "# Digits", "parameters": "EPOCHS: int = 3", "train": "train(EPOCHS)\nprint(1)", "end": "# End"}
 

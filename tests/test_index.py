@@ -7,8 +7,8 @@ from pathlib import Path
 import pages
 from test_report import assert_page_is_inert, text_of
 
-from labkit.workbench.index import Row, render, rows, write_index
-from labkit.workbench.report import write_report
+from labkit.workbench.pages.index import Row, render, rows, write_index
+from labkit.workbench.pages.report import write_report
 
 
 def test_the_list_says_of_each_report_what_it_says_of_itself(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_a_hostile_report_does_nothing_to_the_list(tmp_path: Path) -> None:
 
 def test_listing_reports_loads_nothing_heavy(tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from labkit.workbench.index import write_index\n"
+        "import sys; from pathlib import Path; from labkit.workbench.pages.index import write_index\n"
         "import labkit.record.page; write_index(Path(sys.argv[1]))\n"
         "print(sorted({'nbconvert', 'nbformat', 'torch', 'mistune', 'nh3', 'latex2mathml'} & set(sys.modules)))"
     )

@@ -16,9 +16,9 @@ from labkit.errors import NotebookProblem
 from labkit.record.allowed import broken
 from labkit.record.declared import declared
 from labkit.record.rundir import RunDir
-from labkit.workbench.job import params_text, prepare
-from labkit.workbench.params import admit
-from labkit.workbench.yamlfile import yaml_value
+from labkit.workbench.notebooks.params import admit
+from labkit.workbench.notebooks.yamlfile import yaml_value
+from labkit.workbench.running.job import params_text, prepare
 
 
 def prepared(folder: Path, cell: str, **asked: object) -> RunDir:

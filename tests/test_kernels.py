@@ -10,7 +10,7 @@ import pytest
 from labkit.launch import warm
 from labkit.record import gpus
 from labkit.record.gpus import Gpu
-from labkit.workbench import kernels
+from labkit.workbench.running import kernels
 
 GPUS = [Gpu(0, "GPU-aa", (), "NVIDIA H200"), Gpu(1, "GPU-bb", (), "NVIDIA GeForce RTX 4090")]
 

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from tiny import ROOT, write
 
 from labkit.cli import main
-from labkit.workbench import clean, lint, outline, tidy
-from labkit.workbench.adopt import adopted
-from labkit.workbench.check import check_file
+from labkit.workbench.notebooks import clean, lint, outline, tidy
+from labkit.workbench.notebooks.adopt import adopted
+from labkit.workbench.notebooks.check import check_file
 
 EXPERIMENT = json.loads((ROOT / "templates" / "labkit" / "experiment.ipynb").read_text())
 Content = dict[str, Any]

@@ -19,9 +19,9 @@ from tiny import parameters, write
 from labkit.errors import ParameterProblem
 from labkit.record.declared import declared
 from labkit.record.files import plain_json, read_json, write_json
-from labkit.workbench.job import Job
-from labkit.workbench.literals import TOO_LARGE, cell, literal, read_literal
-from labkit.workbench.params import resolve
+from labkit.workbench.notebooks.literals import TOO_LARGE, cell, literal, read_literal
+from labkit.workbench.notebooks.params import resolve
+from labkit.workbench.running.job import Job
 
 AWKWARD = {
     "QUOTES": "'\"\\ '''\"\"\" {x} %s $HOME `id`",

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from repositories import NAME, Book, after, book, cells_of, diverged, edited, git, labkit, make_repository, put
 
-from labkit.workbench import notebook
-from labkit.workbench.cellmerge import flaws, merge, readable
-from labkit.workbench.clean import dumps
-from labkit.workbench.conflicts import Answer, holds_marks, resolved
-from labkit.workbench.threeway import Hunk, merge_text, merge_values
+from labkit.workbench.git.cellmerge import flaws, merge, readable
+from labkit.workbench.git.conflicts import Answer, holds_marks, resolved
+from labkit.workbench.git.threeway import Hunk, merge_text, merge_values
+from labkit.workbench.notebooks import notebook
+from labkit.workbench.notebooks.clean import dumps
 
 PARAMETERS = "EPOCHS: int = 3  # passes\nRATE: float = 0.1  # of learning\nSEED: int = 0"
 BASE: Book = {"goal": "# Digits", "parameters": PARAMETERS, "train": "train(EPOCHS)\nprint(1)", "end": "# Conclusion"}

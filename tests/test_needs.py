@@ -7,9 +7,9 @@ import pytest
 from records import made
 from tiny import ROOT, notebook, write
 
-from labkit.workbench import reports
-from labkit.workbench.needs import lacking
-from labkit.workbench.notebook import read
+from labkit.workbench.notebooks.needs import lacking
+from labkit.workbench.notebooks.notebook import read
+from labkit.workbench.pages import reports
 
 SAID = {"needs": ["data/x.bin"], "advice": "download it from https://example.org\nand put it there"}
 

@@ -20,9 +20,10 @@ from labkit import __version__
 from labkit.cli import main
 from labkit.errors import FolderProblem
 from labkit.record import config
-from labkit.workbench import gitsetup, pins
-from labkit.workbench.check import check
-from labkit.workbench.newlab import init
+from labkit.workbench.git import gitsetup
+from labkit.workbench.notebooks import pins
+from labkit.workbench.notebooks.check import check
+from labkit.workbench.notebooks.newlab import init
 
 FILES = {
     ".gitattributes", ".github/workflows/ci.yml", ".gitignore", ".gitlab-ci.yml", "Makefile", "README.md",

@@ -18,7 +18,7 @@ from records import quick
 from tiny import ROOT, markdown, notebook, parameters, write
 
 from labkit.errors import NotebookProblem
-from labkit.workbench.notebook import LIMIT_BYTES, read
+from labkit.workbench.notebooks.notebook import LIMIT_BYTES, read
 
 
 def content(*cells) -> dict:

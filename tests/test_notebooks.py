@@ -17,7 +17,7 @@ from tiny import ROOT, plain_environment
 from labkit.kernel.figures import load_data, picture
 from labkit.record.declared import declared
 from labkit.record.metrics import read
-from labkit.workbench import lint
+from labkit.workbench.notebooks import lint
 
 NOTEBOOKS = sorted([*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "templates").rglob("*.ipynb")])
 RECORDED = {"VERSION", "RESUME", "MODEL_PATH"}  # labkit fills the first; run.restore looks at the others

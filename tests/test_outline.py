@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from labkit.workbench import lint, notebook, outline
+from labkit.workbench.notebooks import lint, notebook, outline
 
 GOAL = "# Title\n\n## Goal\n\n**Question.** Does it\nwork?\n\nMore.\n\n## Background\n\nOld."
 

@@ -16,8 +16,9 @@ from labkit.record import capsule
 from labkit.record.capsule import Capsule
 from labkit.record.files import write_json
 from labkit.record.rundir import RunDir
-from labkit.workbench import again, report
-from labkit.workbench.own import own_run
+from labkit.workbench.pages import report
+from labkit.workbench.reproducing import again
+from labkit.workbench.reproducing.own import own_run
 
 VALUES = b"1\n2\n"
 

@@ -16,8 +16,8 @@ from labkit.errors import NotebookProblem, ParameterProblem
 from labkit.record.allowed import allowed
 from labkit.record.declared import computed, declared
 from labkit.record.files import dumps
-from labkit.workbench.params import Raw, admit, effective, from_command_line, resolve
-from labkit.workbench.yamlfile import read_yaml, yaml_text, yaml_value
+from labkit.workbench.notebooks.params import Raw, admit, effective, from_command_line, resolve
+from labkit.workbench.notebooks.yamlfile import read_yaml, yaml_text, yaml_value
 
 CELL = """
 EPOCHS: int = 3

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from tiny import parameters, write
 
 from labkit.errors import ParameterProblem
-from labkit.workbench import notebook
-from labkit.workbench.notebook import Notebook
-from labkit.workbench.points import points, split
+from labkit.workbench.notebooks import notebook
+from labkit.workbench.notebooks.notebook import Notebook
+from labkit.workbench.sweeps.points import points, split
 
 CELL = """\
 LEARNING_RATE: float = 0.1  # in (0, 10)

@@ -14,7 +14,8 @@ from labkit.errors import BadInput
 from labkit.record.files import read_json
 from labkit.record.find import every
 from labkit.record.rundir import RunDir
-from labkit.workbench import notebook, preflight
+from labkit.workbench.notebooks import notebook
+from labkit.workbench.running import preflight
 
 CELL = "DEBUG: bool = False  # in seconds\nFAIL: bool = False\nEPOCHS: int = 3  # in [1, 9]\n"
 

@@ -17,7 +17,7 @@ from twins import drift, recorded, reprint, twin
 from labkit.kernel.known import known_by
 from labkit.record.files import dumps
 from labkit.record.rundir import RunDir
-from labkit.workbench.compare import Comparison, compare
+from labkit.workbench.reproducing.compare import Comparison, compare
 
 SCRIPT = """\
 import sys

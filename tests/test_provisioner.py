@@ -16,8 +16,8 @@ from tiny import plain_environment, write
 from labkit.launch import scratch
 from labkit.launch.provisioner import own_kernel
 from labkit.record.given import GIVEN, noted, restored
-from labkit.workbench import job, outcome
-from labkit.workbench.workers import Workers
+from labkit.workbench.running import job, outcome
+from labkit.workbench.running.workers import Workers
 
 KEEPS = """
 import sys

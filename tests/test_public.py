@@ -20,9 +20,9 @@ from test_report import assert_page_is_inert, text_of
 from labkit.record import capsule
 from labkit.record.page import page_notebook, page_summary
 from labkit.record.rundir import RunDir
-from labkit.workbench import public, reports
-from labkit.workbench.public import Hiding
-from labkit.workbench.report import render
+from labkit.workbench.pages import public, reports
+from labkit.workbench.pages.public import Hiding
+from labkit.workbench.pages.report import render
 
 HOST, USER = "canary-host7.cluster.example", "canaryuser"
 HOME = f"/home/{USER}"

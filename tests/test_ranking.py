@@ -16,11 +16,12 @@ from labkit.record.files import write_json
 from labkit.record.metrics import MetricsWriter
 from labkit.record.rundir import NO_RESULT, RunDir, create
 from labkit.record.status import exit_record
-from labkit.workbench import outcome, ranking, sweepreport
-from labkit.workbench.points import Point
-from labkit.workbench.ranking import Goal, Group
-from labkit.workbench.search import ordered
-from labkit.workbench.sweepreport import Summary
+from labkit.workbench.running import outcome
+from labkit.workbench.sweeps import ranking, sweepreport
+from labkit.workbench.sweeps.points import Point
+from labkit.workbench.sweeps.ranking import Goal, Group
+from labkit.workbench.sweeps.search import ordered
+from labkit.workbench.sweeps.sweepreport import Summary
 
 LOSS = Goal("loss", lowest=True)
 ACCURACY = Goal("accuracy", lowest=False)

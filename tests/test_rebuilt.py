@@ -25,7 +25,8 @@ from labkit.record import wheel
 from labkit.record.files import write_json
 from labkit.record.process import descendants
 from labkit.record.rundir import RunDir
-from labkit.workbench import child, installable, rebuilt
+from labkit.workbench.reproducing import installable, rebuilt
+from labkit.workbench.running import child
 
 WHEEL = "labkit-0.1.0-py3-none-any.whl"
 FAKE_PYTHON = "#!/bin/sh\n"

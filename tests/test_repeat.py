@@ -16,7 +16,7 @@ from tiny import parameters, plain_environment, write
 from labkit.record import spread
 from labkit.record.find import every
 from labkit.record.rundir import create
-from labkit.workbench.report import render
+from labkit.workbench.pages.report import render
 from labkit.workbench.wording import mean_and_spread
 
 NUMBERS = st.floats(-1e6, 1e6)

@@ -23,12 +23,12 @@ from tiny import plain_environment
 
 from labkit.record import capsule
 from labkit.record.page import LONGEST_STAMP, page_stamp, page_summary
-from labkit.workbench import document, sanitise
-from labkit.workbench.console import console
-from labkit.workbench.curves import BUCKETS, curve, thinned
-from labkit.workbench.facts import Facts
-from labkit.workbench.looks import LONGEST_WORD, breakable
-from labkit.workbench.report import ReportExporter, render, write_report
+from labkit.workbench.pages import document, sanitise
+from labkit.workbench.pages.console import console
+from labkit.workbench.pages.curves import BUCKETS, curve, thinned
+from labkit.workbench.pages.facts import Facts
+from labkit.workbench.pages.looks import LONGEST_WORD, breakable
+from labkit.workbench.pages.report import ReportExporter, render, write_report
 
 OWN_TAGS = frozenset(
     "html head meta title style body header nav main section footer button script wbr template".split()
@@ -292,9 +292,7 @@ def test_rendering_twice_gives_equal_bytes(tmp_path: Path) -> None:
     run = pages.hostile_run(tmp_path)
     assert render(run, stamp="x") == render(run, stamp="x")
     script = "import sys; from pathlib import Path; from labkit.record.rundir import RunDir\n"
-    script += (
-        "from labkit.workbench.report import render\nsys.stdout.write(render(RunDir(Path(sys.argv[1])), stamp='x'))"
-    )
+    script += "from labkit.workbench.pages.report import render\nsys.stdout.write(render(RunDir(Path(sys.argv[1])), stamp='x'))"
     command = [sys.executable, "-W", "ignore", "-c", script, str(run.path)]
     environment = plain_environment(PYTHONHASHSEED="7", PYTHONUTF8="1", TZ="Asia/Tokyo")
     other = subprocess.run(command, env=environment, capture_output=True, check=True, timeout=60)

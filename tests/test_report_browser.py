@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from pages import code, make_run, notebook, prose, shown, stream
 
-from labkit.workbench.index import write_index
-from labkit.workbench.report import write_report
+from labkit.workbench.pages.index import write_index
+from labkit.workbench.pages.report import write_report
 
 pytestmark = pytest.mark.browser
 

@@ -11,7 +11,7 @@ from test_report import text_of
 from tiny import markdown, write
 
 from labkit.record.find import every
-from labkit.workbench.index import page_name
+from labkit.workbench.pages.index import page_name
 
 pytestmark = pytest.mark.slow
 

@@ -16,12 +16,14 @@ from twins import CELLS, MODULE, change, drift, recorded, reprint, twin, write_m
 from labkit.cli import main
 from labkit.record.files import write_json
 from labkit.record.rundir import RunDir
-from labkit.workbench import index, reproductions, terminal, verdictlines, verdictpage
-from labkit.workbench.compare import VERDICTS, Comparison, compare, could_not_run
-from labkit.workbench.facts import facts_of
-from labkit.workbench.report import write_report
-from labkit.workbench.reproductions import latest, store
-from labkit.workbench.tolerance import Tolerance
+from labkit.workbench import terminal
+from labkit.workbench.pages import index
+from labkit.workbench.pages.facts import facts_of
+from labkit.workbench.pages.report import write_report
+from labkit.workbench.reproducing import reproductions, verdictlines, verdictpage
+from labkit.workbench.reproducing.compare import VERDICTS, Comparison, compare, could_not_run
+from labkit.workbench.reproducing.reproductions import latest, store
+from labkit.workbench.reproducing.tolerance import Tolerance
 
 
 @pytest.fixture
@@ -181,8 +183,8 @@ def test_a_run_says_when_it_was_last_made_again(
 
 
 def test_a_new_verdict_makes_the_page_anew(then: RunDir, tmp_path: Path) -> None:
-    from labkit.workbench.notebook import Notebook
-    from labkit.workbench.reports import Page, _stamp
+    from labkit.workbench.notebooks.notebook import Notebook
+    from labkit.workbench.pages.reports import Page, _stamp
 
     source = Notebook(tmp_path / "x.ipynb", {"cells": []})
     page = Page(source, tmp_path / "reports" / "x.html", then)

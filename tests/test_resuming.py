@@ -18,7 +18,8 @@ from labkit.kernel.trainingstate import TrainingState
 from labkit.record.files import write_json
 from labkit.record.process import Process
 from labkit.record.rundir import MIXED, RunDir
-from labkit.workbench import job, notebook, resume
+from labkit.workbench.notebooks import notebook
+from labkit.workbench.running import job, resume
 
 CELL = 'EPOCHS: int = 3\nRESUME: str = ""\nMODEL_PATH: str = ""'
 LOOP = "state = run.restore(model=model)"

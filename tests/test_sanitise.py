@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labkit.workbench import sanitise
-from labkit.workbench.nesting import MAX_DEPTH
+from labkit.workbench.pages import sanitise
+from labkit.workbench.pages.nesting import MAX_DEPTH
 
 MARKUP = st.lists(
     st.one_of(

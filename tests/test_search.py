@@ -29,15 +29,16 @@ from labkit.record.find import every
 from labkit.record.rundir import RunDir, create
 from labkit.record.status import status
 from labkit.record.sweepdir import SweepDir
-from labkit.workbench import notebook, sweepreport
-from labkit.workbench.job import Job
-from labkit.workbench.notebook import Notebook
-from labkit.workbench.outcome import Outcome
-from labkit.workbench.points import Point
-from labkit.workbench.ranking import Goal
-from labkit.workbench.search import Plan, Search, is_compared
-from labkit.workbench.space import Choices, Range, Space
-from labkit.workbench.sweep import Sweeper
+from labkit.workbench.notebooks import notebook
+from labkit.workbench.notebooks.notebook import Notebook
+from labkit.workbench.running.job import Job
+from labkit.workbench.running.outcome import Outcome
+from labkit.workbench.sweeps import sweepreport
+from labkit.workbench.sweeps.points import Point
+from labkit.workbench.sweeps.ranking import Goal
+from labkit.workbench.sweeps.search import Plan, Search, is_compared
+from labkit.workbench.sweeps.space import Choices, Range, Space
+from labkit.workbench.sweeps.sweep import Sweeper
 
 CELL = 'RATE: float = 0.1\nWIDTH: int = 16\nKIND: str = "a"'
 SPACE = Space({"KIND": Choices(("a", "b")), "RATE": Range(1e-4, 1.0, log=True), "WIDTH": Range(1, 64)}, {})

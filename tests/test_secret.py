@@ -19,7 +19,7 @@ from labkit.record.secret import (
     masked,
     names_secret,
 )
-from labkit.workbench.params import admit, from_command_line, resolve
+from labkit.workbench.notebooks.params import admit, from_command_line, resolve
 
 SECRET = "ghp_0123456789abcdefABCDEF"
 PLAIN = "correct horse"  # a secret by its name alone

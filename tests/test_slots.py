@@ -14,8 +14,8 @@ from tiny import plain_environment
 from labkit.errors import BadInput
 from labkit.record import gpus
 from labkit.record.gpus import Gpu, is_order_unknown, usable, visible
-from labkit.workbench import slots
-from labkit.workbench.slots import THREADS, VISIBLE, claim, of_cores, read_wanted, take
+from labkit.workbench.running import slots
+from labkit.workbench.running.slots import THREADS, VISIBLE, claim, of_cores, read_wanted, take
 
 GPUS = [Gpu(0, "GPU-aaaa-1"), Gpu(1, "GPU-aabb-2", (4711,)), Gpu(2, "GPU-cccc-3")]
 
@@ -131,7 +131,7 @@ def test_free_gpus_are_those_without_processes_of_others():
 def test_a_gpu_has_one_claim_until_its_process_is_gone():
     name = f"GPU-test-{os.getpid()}"
     code = (
-        "import sys, time; from contextlib import ExitStack; from labkit.workbench.slots import claim\n"
+        "import sys, time; from contextlib import ExitStack; from labkit.workbench.running.slots import claim\n"
         f"print(claim({name!r}, ExitStack()), flush=True); time.sleep(60)"
     )
     keeper = "stack = ExitStack()"

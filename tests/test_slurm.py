@@ -17,7 +17,8 @@ from labkit.record.find import every
 from labkit.record.metrics import canonical
 from labkit.record.rundir import RunDir
 from labkit.record.status import Status, status
-from labkit.workbench import job, slurmqueue
+from labkit.workbench.running import job
+from labkit.workbench.slurm import slurmqueue
 
 
 def test_a_dry_run_shows_the_script_and_leaves_nothing(cluster: Cluster) -> None:

@@ -24,9 +24,9 @@ from labkit.record.metrics import canonical
 from labkit.record.rundir import RunDir
 from labkit.record.status import status
 from labkit.record.sweepdir import SweepDir
-from labkit.workbench import slurmtasks
-from labkit.workbench.slurmqueue import number_of
-from labkit.workbench.sweep import runs_of
+from labkit.workbench.slurm import slurmtasks
+from labkit.workbench.slurm.slurmqueue import number_of
+from labkit.workbench.sweeps.sweep import runs_of
 
 pytestmark = [
     pytest.mark.slow,

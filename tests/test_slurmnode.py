@@ -18,8 +18,9 @@ from labkit.record.metrics import canonical
 from labkit.record.rundir import RunDir
 from labkit.record.status import status
 from labkit.record.sweepdir import SweepDir
-from labkit.workbench import slots, slurm, slurmnode, slurmqueue, slurmscript
-from labkit.workbench.sweep import runs_of
+from labkit.workbench.running import slots
+from labkit.workbench.slurm import slurm, slurmnode, slurmqueue, slurmscript
+from labkit.workbench.sweeps.sweep import runs_of
 
 DECLARED = "DEBUG: bool = False  # in seconds\nFAIL: bool = False  # in the preflight\nBEST: float = 0.5  # is held"
 STARTED = "import labkit\nrun = labkit.start()\nrun.expect('it is high', f'accuracy >= {BEST}')"
@@ -73,7 +74,7 @@ def hung(cluster: Cluster, run: RunDir) -> None:
 def test_what_a_job_does_beside_its_run_stands_in_its_script(tried: Cluster) -> None:
     options = ["--preflight", "--strict", "--no-report", "--on", "slurm", "--dry-run"]
     text = tried.labkit("run", "notebooks/tried.ipynb", *options).stdout
-    assert 'labkit.workbench.slurmnode "$run" --no-report --strict --preflight "$trial" &\n' in text
+    assert 'labkit.workbench.slurm.slurmnode "$run" --no-report --strict --preflight "$trial" &\n' in text
     assert f"\ntrial='{tried.lab}/runs/tried/" in text
     assert not every(tried.lab / "runs")
 

@@ -23,8 +23,8 @@ from labkit.record.metrics import canonical
 from labkit.record.rundir import RunDir
 from labkit.record.status import status
 from labkit.record.sweepdir import SweepDir
-from labkit.workbench import slurmsweep, slurmtasks
-from labkit.workbench.sweep import runs_of
+from labkit.workbench.slurm import slurmsweep, slurmtasks
+from labkit.workbench.sweeps.sweep import runs_of
 
 
 def submit(cluster: Cluster, *options: str) -> SweepDir:

@@ -13,9 +13,10 @@ from tiny import parameters, write
 
 from labkit import cli
 from labkit.errors import ParameterProblem
-from labkit.workbench import notebook, points
-from labkit.workbench.notebook import Notebook
-from labkit.workbench.space import Choices, Range, Space, space
+from labkit.workbench.notebooks import notebook
+from labkit.workbench.notebooks.notebook import Notebook
+from labkit.workbench.sweeps import points
+from labkit.workbench.sweeps.space import Choices, Range, Space, space
 
 CELL = """\
 RATE: float = 0.1  # in (0, 10)

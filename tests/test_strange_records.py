@@ -14,8 +14,8 @@ from labkit.record import capsule
 from labkit.record.files import write_json
 from labkit.record.fingerprints import Known
 from labkit.record.rundir import RunDir
-from labkit.workbench import asrecorded, placed, reproduce
-from labkit.workbench.unpack import LaidOut, lay_out
+from labkit.workbench.reproducing import asrecorded, placed, reproduce
+from labkit.workbench.reproducing.unpack import LaidOut, lay_out
 
 
 @pytest.mark.parametrize("value", ["a\0b", "\ud800", "x\ny", "/tmp/x.so", "x" * 1000, 3, None, ["1"]])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
 
-from labkit.workbench.streamed import joined
+from labkit.workbench.running.streamed import joined
 
 BAR = "epoch:  33%|███▎      | 1/3 [00:01<00:03,  1.92s/it]"
 UNKNOWN = "epoch: 12it [00:01,  9.91it/s, loss=0.5]"

@@ -19,7 +19,7 @@ from labkit.record.find import every
 from labkit.record.process import descendants
 from labkit.record.rundir import RunDir
 from labkit.record.status import status
-from labkit.workbench.sweep import runs_of
+from labkit.workbench.sweeps.sweep import runs_of
 
 pytestmark = pytest.mark.slow
 

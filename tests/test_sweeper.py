@@ -24,13 +24,14 @@ from labkit.record.process import Process
 from labkit.record.rundir import RunDir, create
 from labkit.record.status import status
 from labkit.record.sweepdir import SweepDir
-from labkit.workbench import outcome, ranking, sweepreport
-from labkit.workbench.job import Job
-from labkit.workbench.outcome import Outcome
-from labkit.workbench.points import Point
-from labkit.workbench.ranking import Goal
-from labkit.workbench.sweep import Begin, Sweeper, runs_of
-from labkit.workbench.workers import WorkerGone, Workers
+from labkit.workbench.running import outcome
+from labkit.workbench.running.job import Job
+from labkit.workbench.running.outcome import Outcome
+from labkit.workbench.running.workers import WorkerGone, Workers
+from labkit.workbench.sweeps import ranking, sweepreport
+from labkit.workbench.sweeps.points import Point
+from labkit.workbench.sweeps.ranking import Goal
+from labkit.workbench.sweeps.sweep import Begin, Sweeper, runs_of
 
 FINISHED = {"status": "finished", "reason": "", "metrics": {"loss": 1.0}, "run": "a/b"}
 
@@ -104,7 +105,7 @@ def creates(sweep: SweepDir, **more: Any) -> Begin:
 
 @pytest.mark.timeout(40)
 def test_workers_that_die_before_they_start_anything_end_the_sweep(sweep: SweepDir, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("labkit.workbench.sweep.LATE_S", 0.1)
+    monkeypatch.setattr("labkit.workbench.sweeps.sweep.LATE_S", 0.1)
     executor = Answers()
     executor.answers = Dying()
     with pytest.raises(WorkFailed, match=r"3 runs in a row did not start.*--continue"):
@@ -132,7 +133,7 @@ class NotStarting(dict):
 def test_a_run_that_goes_on_though_its_worker_died_never_has_another_beside_it(
     sweep: SweepDir, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("labkit.workbench.sweep.wait_until_over", lambda run, meanwhile: False)
+    monkeypatch.setattr("labkit.workbench.sweeps.sweep.wait_until_over", lambda run, meanwhile: False)
     makes = creates(sweep)
 
     def running(point: Point, earlier: RunDir | None) -> Job:

@@ -19,10 +19,12 @@ from labkit.record import sweepdir, sweepform, sweepstate
 from labkit.record.files import read_json, write_json
 from labkit.record.sweepdir import SweepDir
 from labkit.record.sweepstate import where_it_stands
-from labkit.workbench import apart, runlist, slurmtasks, sweepreport, sweeptable
-from labkit.workbench.points import Point, proposed
-from labkit.workbench.sweep import Sweeper
-from labkit.workbench.sweeptable import Watch
+from labkit.workbench import runlist
+from labkit.workbench.slurm import slurmtasks
+from labkit.workbench.sweeps import apart, sweepreport, sweeptable
+from labkit.workbench.sweeps.points import Point, proposed
+from labkit.workbench.sweeps.sweep import Sweeper
+from labkit.workbench.sweeps.sweeptable import Watch
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["abc", "", "NaN", "finished", "pruned"]),

@@ -17,9 +17,9 @@ from tiny import ROOT, markdown, write
 
 from labkit.cli import main
 from labkit.errors import NotebookProblem
-from labkit.workbench import lint, notebook, outline, template
-from labkit.workbench.check import check_file
-from labkit.workbench.launcher import Templates
+from labkit.workbench.notebooks import lint, notebook, outline, template
+from labkit.workbench.notebooks.check import check_file
+from labkit.workbench.notebooks.launcher import Templates
 
 TODAY = date.today().isoformat()
 
@@ -168,9 +168,9 @@ def test_what_cannot_be_read_as_a_template_hides_none_that_can(ada: Path, tmp_pa
 
 
 def test_the_server_loads_the_extension_in_place_of_the_one_that_it_replaces():
-    settings = json.loads((ROOT / "labkit" / "workbench" / "launcher.json").read_text())
+    settings = json.loads((ROOT / "labkit" / "workbench" / "notebooks" / "launcher.json").read_text())
     assert settings["ServerApp"]["jpserver_extensions"] == {
         "jupyterlab_templates": False,
-        "labkit.workbench.launcher": True,
+        "labkit.workbench.notebooks.launcher": True,
     }
     assert 'launcher.json" = "etc/jupyter/jupyter_server_config.d/labkit.json"' in (ROOT / "pyproject.toml").read_text()

@@ -25,9 +25,10 @@ from labkit.record.files import write_atomic, write_json
 from labkit.record.process import descendants
 from labkit.record.rundir import RunDir
 from labkit.record.tail import Tail
-from labkit.workbench import job, params, trackers
-from labkit.workbench.facts import facts_of
-from labkit.workbench.feed import Feed
+from labkit.workbench.notebooks import params
+from labkit.workbench.pages.facts import facts_of
+from labkit.workbench.running import job, trackers
+from labkit.workbench.running.feed import Feed
 
 LOOP = "import time\nimport labkit\nrun = labkit.start()\nfor step in range(STEPS):\n    run.log(step, loss=step / 2)\n"
 SLEEPS = "    time.sleep(PAUSE_S)"
@@ -213,7 +214,7 @@ def test_parameters_go_along_as_hyperparameters(tmp_path: Path):
 def test_feeding_tensorboard_loads_no_torch(tmp_path: Path):
     code = (
         "import sys\nfrom pathlib import Path\nfrom labkit.record.rundir import RunDir\n"
-        "from labkit.workbench.feed import TensorBoard\nTensorBoard(RunDir(Path(sys.argv[1])))\n"
+        "from labkit.workbench.running.feed import TensorBoard\nTensorBoard(RunDir(Path(sys.argv[1])))\n"
         "assert not {'torch', 'tensorflow'} & set(sys.modules)"
     )
     run = make_run(tmp_path)
@@ -434,7 +435,7 @@ def test_by_hand_the_run_says_what_feeds_its_trackers_afterwards(tmp_path: Path)
 
 
 def is_feed(pid: int) -> bool:
-    return b"labkit.workbench.feed" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b"labkit.workbench.running.feed" in Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 def delay_s(run: RunDir) -> float:

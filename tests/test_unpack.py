@@ -20,9 +20,9 @@ from labkit.record import capsule, lab
 from labkit.record.capsule import parse
 from labkit.record.find import every
 from labkit.record.metrics import read as read_metrics
-from labkit.workbench.report import write_report
+from labkit.workbench.pages.report import write_report
+from labkit.workbench.reproducing.unpack import SHOWN, lay_out, opened, told
 from labkit.workbench.terminal import printable
-from labkit.workbench.unpack import SHOWN, lay_out, opened, told
 
 
 def test_a_report_is_laid_out_as_the_lab_of_its_run(tmp_path: Path) -> None:

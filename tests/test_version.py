@@ -14,8 +14,10 @@ from tiny import parameters, plain_environment, write
 from labkit.record import version
 from labkit.record.files import read_json, write_json
 from labkit.record.find import every
-from labkit.workbench import job, notebook, reports
-from labkit.workbench.yamlfile import read_yaml
+from labkit.workbench.notebooks import notebook
+from labkit.workbench.notebooks.yamlfile import read_yaml
+from labkit.workbench.pages import reports
+from labkit.workbench.running import job
 
 COMMIT = ["-c", "user.name=Ada", "-c", "user.email=ada@example.org", "commit", "-q", "--allow-empty", "-m", "x"]
 CELL = 'VERSION: str = ""  # of the lab, from git\nEPOCHS: int = 3\n'

@@ -70,7 +70,7 @@ ASKS = """
 from pathlib import Path
 from labkit.launch import warm
 from labkit.record.rundir import RunDir
-from labkit.workbench.execute import kernel_environment
+from labkit.workbench.running.execute import kernel_environment
 try:
     warm.launch(kernel_environment(RunDir(Path("x"))), start=False).close()
 except warm.Cold:
@@ -260,7 +260,7 @@ def test_the_end_of_a_kernel_leaves_a_server_that_was_started_below_it(
     endless = write(lab / "notebooks" / "endless.ipynb", "import time\nfor _ in range(1000): time.sleep(0.1)")
     starts = (
         "import os\nfrom labkit.launch import warm\nfrom labkit.record.rundir import RunDir\n"
-        "from labkit.workbench.execute import kernel_environment\nfrom pathlib import Path\n"
+        "from labkit.workbench.running.execute import kernel_environment\nfrom pathlib import Path\n"
         f"print(warm.wait_for(kernel_environment(RunDir(Path('x'))), {READY_S}))"
     )
     monkeypatch.setenv("JUPYTER_PATH", installed["JUPYTER_PATH"])

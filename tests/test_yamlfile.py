@@ -15,8 +15,8 @@ from records import quick
 
 from labkit.errors import ParameterProblem
 from labkit.record.declared import declared
-from labkit.workbench.params import resolve
-from labkit.workbench.yamlfile import read_yaml, yaml_text, yaml_value
+from labkit.workbench.notebooks.params import resolve
+from labkit.workbench.notebooks.yamlfile import read_yaml, yaml_text, yaml_value
 
 HOSTILE_YAML = [
     "A: !!python/object/apply:os.mkdir [made]",

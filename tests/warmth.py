@@ -15,14 +15,14 @@ from pathlib import Path
 from running import wait_for
 from tiny import plain_environment
 
-from labkit.workbench.kernels import Kernel
+from labkit.workbench.running.kernels import Kernel
 
 READY_S = 90.0
 WAIT = f"""
 from pathlib import Path
 from labkit.launch import warm
 from labkit.record.rundir import RunDir
-from labkit.workbench.execute import kernel_environment
+from labkit.workbench.running.execute import kernel_environment
 print(warm.wait_for(kernel_environment(RunDir(Path("x"))), {READY_S}))
 """
 

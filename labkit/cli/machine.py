@@ -46,7 +46,7 @@ def setup(remove: bool) -> None:
     labkit setup --remove
     """
     from labkit.errors import GitProblem
-    from labkit.workbench import gitsetup
+    from labkit.workbench.git import gitsetup
 
     try:
         said = (gitsetup.remove if remove else gitsetup.install)(Path.cwd())
@@ -72,7 +72,7 @@ def kernels() -> None:
 @kernels.command(name="install")
 def install_kernels() -> None:
     """Install them, for JupyterLab, papermill and nbconvert alike."""
-    from labkit.workbench import kernels as known
+    from labkit.workbench.running import kernels as known
 
     for kernel in known.install():
         click.echo(f"{kernel.name}: {kernel.shown}")
@@ -82,8 +82,8 @@ def install_kernels() -> None:
 def list_kernels() -> None:
     """List those that Jupyter finds, and the servers that keep them warm."""
     from labkit.launch import warm
-    from labkit.workbench import kernels as known
     from labkit.workbench import terminal
+    from labkit.workbench.running import kernels as known
 
     for name, shown, python in known.installed():
         click.echo(terminal.printable(f"{name}: {shown}, {python}"))
@@ -94,6 +94,6 @@ def list_kernels() -> None:
 @kernels.command(name="remove")
 def remove_kernels() -> None:
     """Remove them, and end the servers that keep them warm."""
-    from labkit.workbench import kernels as known
+    from labkit.workbench.running import kernels as known
 
     click.echo(f"removed: {', '.join(known.remove()) or 'none'}")

@@ -27,7 +27,7 @@ def new(name: str | None, template: str, listed: bool) -> None:
     labkit new --list
     """
     from labkit.record import lab
-    from labkit.workbench import template as making
+    from labkit.workbench.notebooks import template as making
 
     root = lab.root(Path.cwd())
     if listed:
@@ -55,8 +55,8 @@ def check(ctx: click.Context, names: tuple[Path, ...], fix: bool, as_json: bool)
     labkit check
     labkit check notebooks/digits-cnn.ipynb --fix
     """
-    from labkit.workbench import check as checking
     from labkit.workbench import terminal
+    from labkit.workbench.notebooks import check as checking
 
     found = list(checking.check(names, fix=fix))
     if as_json:
@@ -79,7 +79,7 @@ def adopt(notebook: Path, dry: bool, force: bool) -> None:
     \b
     labkit adopt notebooks/old.ipynb --dry-run
     """
-    from labkit.workbench import adopt as adopting
+    from labkit.workbench.notebooks import adopt as adopting
     from labkit.workbench.terminal import printable
 
     made = adopting.adopt(notebook, force=force, dry=dry)
@@ -104,7 +104,7 @@ def diff(base: str, web: bool, everything: bool) -> None:
     labkit diff
     labkit diff dev --all
     """
-    from labkit.workbench import gitdiff
+    from labkit.workbench.git import gitdiff
 
     found = gitdiff.changed(Path.cwd(), gitdiff.start(Path.cwd(), base))
     if web and found:
@@ -130,7 +130,7 @@ def merge(ctx: click.Context, notebooks: tuple[Path, ...], take: Any, anew: bool
     labkit merge
     labkit merge notebooks/digits-cnn.ipynb --theirs
     """
-    from labkit.workbench import asking
+    from labkit.workbench.git import asking
 
     ctx.exit(asking.lead(Path.cwd(), notebooks, take, anew=anew))
 
@@ -146,7 +146,7 @@ def init(folder: Path) -> None:
     \b
     labkit init my-lab && cd my-lab && make report
     """
-    from labkit.workbench import newlab
+    from labkit.workbench.notebooks import newlab
 
     made = newlab.init(folder)
     click.echo(made.path)

@@ -27,7 +27,8 @@ def list_runs(
     labkit list digits-cnn --status finished -n 5
     """
     from labkit.record import lab
-    from labkit.workbench import runlist, slurmtasks, terminal
+    from labkit.workbench import runlist, terminal
+    from labkit.workbench.slurm import slurmtasks
 
     folder = lab.runs_folder(Path.cwd(), runs)
     name = None if notebook is None else Path(notebook.removesuffix(".ipynb")).name
@@ -101,7 +102,7 @@ def export(name: str, tracker: str, runs: Path | None) -> None:
     labkit export last --to tensorboard
     labkit export digits-cnn@last --to wandb
     """
-    from labkit.workbench import trackers
+    from labkit.workbench.running import trackers
 
     click.echo(trackers.export(find_run(name, runs), tracker))
 

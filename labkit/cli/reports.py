@@ -50,7 +50,8 @@ def report(
     labkit report last --public
     labkit report notebooks/digits-cnn.ipynb -p EPOCHS=3 --rerun stale
     """
-    from labkit.workbench import params, reports
+    from labkit.workbench.notebooks import params
+    from labkit.workbench.pages import reports
 
     notebooks = [Path(name) for name in names if name.endswith(".ipynb")]
     directories = [find_run(name, runs) for name in names if not name.endswith(".ipynb")]
@@ -77,7 +78,7 @@ def unpack(name: str, output: Path, runs: Path | None) -> None:
     """
     from labkit.record import lab
     from labkit.workbench import terminal
-    from labkit.workbench import unpack as unpacking
+    from labkit.workbench.reproducing import unpack as unpacking
 
     packed = unpacking.opened(name, lab.runs_folder(Path.cwd(), runs))
     for line in unpacking.told(unpacking.lay_out(packed, output)):

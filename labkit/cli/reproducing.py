@@ -70,7 +70,7 @@ def reproduce(
     labkit reproduce digits-cnn.html --data ~/data --tolerance test_accuracy=0.005
     """
     from labkit.record import lab
-    from labkit.workbench import again
+    from labkit.workbench.reproducing import again
 
     folder = lab.runs_folder(Path.cwd(), runs)
     wanted = again.Wanted(as_now, environment == "rebuild", data, again.tolerance(tolerances), folder, keep)
@@ -112,7 +112,7 @@ def verify(
     labkit verify reports/digits-cnn.html --json
     """
     from labkit.record import lab
-    from labkit.workbench import again
+    from labkit.workbench.reproducing import again
 
     folder = lab.runs_folder(Path.cwd(), runs)
     wanted = again.Wanted(False, environment == "rebuild", data, again.tolerance(tolerances), folder)
@@ -146,8 +146,11 @@ def repeat(
     \b
     labkit repeat notebooks/digits-cnn.ipynb --seeds 5
     """
-    from labkit.workbench import again, params, reports, terminal
-    from labkit.workbench import repeat as repeating
+    from labkit.workbench import terminal
+    from labkit.workbench.notebooks import params
+    from labkit.workbench.pages import reports
+    from labkit.workbench.reproducing import again
+    from labkit.workbench.reproducing import repeat as repeating
 
     asked = params.from_command_line(parameters, files)
     wanted = repeating.Wanted(notebook, seeds, repeats, asked, runs, ["labkit", *sys.argv[1:]])
@@ -178,8 +181,9 @@ def compare(then: str, now: str, tolerances: tuple[str, ...], runs: Path | None,
     labkit compare digits-cnn@best:test_accuracy digits-cnn@last --json
     """
     from labkit.record import metrics
-    from labkit.workbench import again, terminal, verdictlines
-    from labkit.workbench import compare as comparing
+    from labkit.workbench import terminal
+    from labkit.workbench.reproducing import again, verdictlines
+    from labkit.workbench.reproducing import compare as comparing
 
     tolerance = again.tolerance(tolerances)
     old, new = find_run(then, runs), find_run(now, runs)

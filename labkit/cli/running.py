@@ -70,7 +70,7 @@ def run(
 
     The last line printed is the run's directory. Ctrl-C stops at the next step; a second one at once.
     """
-    from labkit.workbench.stops import Stops
+    from labkit.workbench.running.stops import Stops
 
     if dry_run and not cluster:
         raise click.UsageError("--dry-run needs --on slurm")
@@ -78,10 +78,12 @@ def run(
         raise BadInput(f"--detach says nothing with --on {cluster}: a job goes on by itself; leave it out")
     with Stops() as stops:
         from labkit.record import lab, summary
-        from labkit.workbench import job, params, slurm
-        from labkit.workbench import notebook as notebooks
-        from labkit.workbench import preflight as preflights
-        from labkit.workbench import resume as resuming
+        from labkit.workbench.notebooks import notebook as notebooks
+        from labkit.workbench.notebooks import params
+        from labkit.workbench.running import job
+        from labkit.workbench.running import preflight as preflights
+        from labkit.workbench.running import resume as resuming
+        from labkit.workbench.slurm import slurm
 
         source = notebooks.read(Path(os.path.abspath(notebook)))
         asked = params.from_command_line(parameters, files)
@@ -152,11 +154,11 @@ def resume(
     It ends with the same numbers as if it had never been stopped or killed, or failed. Where code, data or versions are
     not what they were, the differences are listed and nothing is started.
     """
-    from labkit.workbench.stops import Stops
+    from labkit.workbench.running.stops import Stops
 
     with Stops() as stops:
-        from labkit.workbench import resume as resuming
-        from labkit.workbench import slurm, slurmqueue
+        from labkit.workbench.running import resume as resuming
+        from labkit.workbench.slurm import slurm, slurmqueue
 
         directory = find_run(name, runs)
         more: dict[str, Any] = {"force": force, "timeout_s": timeout_s, "command": ["labkit", *sys.argv[1:]]}
@@ -182,7 +184,9 @@ def watch(ctx: click.Context, name: str, runs: Path | None) -> None:
     labkit watch sweeps/last
     """
     from labkit.record.sweepdir import SweepDir
-    from labkit.workbench import apart, terminal, underway
+    from labkit.workbench import terminal
+    from labkit.workbench.running import underway
+    from labkit.workbench.sweeps import apart
 
     directory = find_run_or_sweep(name, runs)
     if isinstance(directory, SweepDir):
@@ -207,7 +211,9 @@ def stop(name: str, wait: bool, runs: Path | None) -> None:
     """
     from labkit.record.files import read_json
     from labkit.record.sweepdir import SweepDir
-    from labkit.workbench import apart, terminal, underway
+    from labkit.workbench import terminal
+    from labkit.workbench.running import underway
+    from labkit.workbench.sweeps import apart
 
     directory = find_run_or_sweep(name, runs)
     if isinstance(directory, SweepDir):
@@ -221,7 +227,8 @@ def stop(name: str, wait: bool, runs: Path | None) -> None:
 
 def _leave(prepared: Any, as_json: bool) -> None:
     """Hands a prepared run to a supervisor of its own and prints where it is."""
-    from labkit.workbench import execute, terminal
+    from labkit.workbench import terminal
+    from labkit.workbench.running import execute
 
     execute.detach(prepared)
     if as_json:
@@ -233,7 +240,8 @@ def _leave(prepared: Any, as_json: bool) -> None:
 
 def _submit(prepared: Any, extras: Any, as_json: bool) -> None:
     """Hands a prepared run to the cluster and prints where it is."""
-    from labkit.workbench import slurm, terminal
+    from labkit.workbench import terminal
+    from labkit.workbench.slurm import slurm
 
     number = slurm.submit(prepared, extras)
     if as_json:
@@ -245,7 +253,8 @@ def _submit(prepared: Any, extras: Any, as_json: bool) -> None:
 
 def _carry_out(prepared: Any, stops: Any, report: bool, as_json: bool, is_last: bool = True) -> int:
     """Executes a prepared run, prints how it ended, and returns the exit status that says so."""
-    from labkit.workbench import execute, notice, terminal
+    from labkit.workbench import terminal
+    from labkit.workbench.running import execute, notice
 
     progress = execute.Progress(stops=stops)
     with terminal.live_line(prepared.directory, progress, quiet=as_json):
@@ -270,7 +279,7 @@ def exit_status(state: str, stop: str | None) -> int:
 
 def _write_report(directory: Any) -> None:
     """Writes a run's report; a report that fails is said and changes nothing about the run."""
-    from labkit.workbench import reports
+    from labkit.workbench.pages import reports
 
     try:
         reports.write_of_run(directory)

@@ -28,7 +28,7 @@ def _take_options(ctx: click.Context, _: click.Parameter, files: tuple[Path, ...
     """Lets the keys of files that begin with two dashes stand for options; those of the command line win."""
     found: dict[str, Any] = {}
     for path in files:
-        from labkit.workbench import points
+        from labkit.workbench.sweeps import points
 
         for name, value in points.options(path).items():
             option = next((one for one in ctx.command.params if name in (*one.opts, *one.secondary_opts)), None)
@@ -133,7 +133,7 @@ def sweep(
     Several runs go on at a time. The same command goes on with a sweep that was stopped or killed. Ctrl-C stops its
     runs at their next step; a second one at once. Exit status: 0 every run finished or was pruned, 1 some did not.
     """
-    from labkit.workbench.stops import Stops
+    from labkit.workbench.running.stops import Stops
 
     if (notebook is None) == (name is None):
         raise click.UsageError("name a NOTEBOOK, or a sweep with --continue")
@@ -161,8 +161,9 @@ def sweep(
     if cluster and (gpus or wait):
         raise click.UsageError("--gpus and --wait are for this machine; a cluster's workers have their own GPUs")
     with Stops() as stops:
-        from labkit.workbench import apart, points, search, slurmsweep, slurmtasks, space, sweeping
-        from labkit.workbench import notebook as notebooks
+        from labkit.workbench.notebooks import notebook as notebooks
+        from labkit.workbench.slurm import slurmsweep, slurmtasks
+        from labkit.workbench.sweeps import apart, points, search, space, sweeping
 
         command = ["labkit", *sys.argv[1:]]
         source = notebooks.read(Path(os.path.abspath(notebook))) if notebook else None
@@ -215,7 +216,7 @@ def _waiting(stops: Any) -> Callable[[str], None]:
 
 
 def _leave(opened: Any, room: dict[str, Any]) -> None:
-    from labkit.workbench import apart
+    from labkit.workbench.sweeps import apart
 
     apart.leave(opened, room)
     name = opened.sweep.name
@@ -225,7 +226,8 @@ def _leave(opened: Any, room: dict[str, Any]) -> None:
 
 def _submit(opened: Any, more: dict[str, Any], dry_run: bool, as_json: bool) -> None:
     """Hands what a sweep lacks to the cluster and says what has it; a dry run only prints the script."""
-    from labkit.workbench import slurmsweep, slurmtasks, terminal
+    from labkit.workbench import terminal
+    from labkit.workbench.slurm import slurmsweep, slurmtasks
 
     sweep = opened.sweep
     if dry_run:
@@ -246,7 +248,9 @@ def _submit(opened: Any, more: dict[str, Any], dry_run: bool, as_json: bool) -> 
 
 def _tell_so_far(opened: Any, known: Any, as_json: bool) -> None:
     """Writes and prints what has come so far of a sweep that a cluster works on."""
-    from labkit.workbench import slurmsweep, slurmtasks, sweepreport, terminal
+    from labkit.workbench import terminal
+    from labkit.workbench.slurm import slurmsweep, slurmtasks
+    from labkit.workbench.sweeps import sweepreport
 
     found = slurmsweep.summarise(opened)
     if as_json:

@@ -59,7 +59,7 @@ def ask(order: dict[str, Any]) -> Path:
         text = json.dumps(order)
     except (TypeError, ValueError) as error:
         raise RunProblem(f"parameters are numbers, text, lists and mappings: {error}") from error
-    command = [sys.executable, "-P", "-m", "labkit.workbench.submit"]
+    command = [sys.executable, "-P", "-m", "labkit.workbench.running.submit"]
     # What is started is no part of this run: nothing of what labkit tells a kernel, or sets for it, may reach it.
     env = {name: value for name, value in restored(os.environ).items() if name not in (RUN, LOG)}
     asked = subprocess.run(command, input=text + "\n", env=env, capture_output=True, text=True)

@@ -16,7 +16,7 @@ from labkit.errors import ConfigProblem
 from labkit.record import config, lab
 from labkit.record.find import every
 from labkit.record.text import counted
-from labkit.workbench import gitsetup
+from labkit.workbench.git import gitsetup
 from labkit.workbench.prune import scratch_runs
 
 FREE_GIB = 5.0
@@ -79,7 +79,7 @@ def _environment(folder: Path) -> dict[str, Any]:
 
 
 def _kernels() -> dict[str, str]:
-    from labkit.workbench.job import kernel_specs
+    from labkit.workbench.running.job import kernel_specs
 
     return dict(sorted(kernel_specs().find_kernel_specs().items()))
 

@@ -18,7 +18,7 @@ from labkit.record.find import every
 from labkit.record.rundir import RunDir, folder_name
 from labkit.record.status import status
 from labkit.record.summary import kept_verdicts
-from labkit.workbench import slurmqueue
+from labkit.workbench.slurm import slurmqueue
 from labkit.workbench.terminal import COLOURS, local_time, main_metrics, metric_entries, printable, told_job
 from labkit.workbench.wording import duration
 

@@ -20,15 +20,17 @@ from labkit.record.rundir import RunDir
 from labkit.record.status import status
 from labkit.record.summary import kept_verdicts
 from labkit.record.text import counted
-from labkit.workbench import reproductions, slurmqueue, trackers
+from labkit.workbench.reproducing import reproductions
+from labkit.workbench.running import trackers
+from labkit.workbench.slurm import slurmqueue
 from labkit.workbench.wording import duration, number, told_id
 
 if TYPE_CHECKING:
     from rich.text import Text
 
     from labkit.record.status import Status
-    from labkit.workbench.execute import Progress
     from labkit.workbench.prune import Scratch
+    from labkit.workbench.running.execute import Progress
 
 COLOURS = {
     "finished": "green",

@@ -1,0 +1,1 @@
+"""Notebooks in git: the filter, differences, merges."""

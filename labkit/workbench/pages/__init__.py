@@ -1,0 +1,1 @@
+"""Reports: executed notebooks as single offline pages, and the index of them."""

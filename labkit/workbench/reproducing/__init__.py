@@ -1,0 +1,1 @@
+"""Recorded runs made again and judged; records unpacked."""

@@ -1,0 +1,1 @@
+"""Runs: asked for, executed through papermill, gone on with, mirrored to trackers."""
