@@ -1,4 +1,4 @@
-"""What a task of a job array does: `python -m labkit.workbench.slurm.slurmpoint SWEEP POINT` brings a point on its node.
+"""One point of a job array: `python -m labkit.workbench.slurm.slurmpoint SWEEP POINT`, what a task does on its node.
 
 It is a sweep of one point that runs in this process, so that the run ends with the task. Nobody oversees the tasks:
 each accepts its own result, and the one that finds the sweep complete writes what came of it.
