@@ -6,6 +6,8 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +17,12 @@ from hypothesis import HealthCheck, settings
 
 import labkit.workbench  # noqa: F401  (first of all: it keeps nbformat from loading what takes a second)
 
+# isort: split
+from tiny import plain_environment
+
+from labkit.launch import warm
+
+PLACE = pytest.StashKey[Path]()
 ON_REQUEST = {"slow", "browser", "faults"}  # left out of a bare `pytest`
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # Chromium must not look for updates or synchronise; root, as in containers, has no sandbox.
@@ -33,18 +41,31 @@ settings.register_profile("labkit", deadline=None, max_examples=60, suppress_hea
 settings.load_profile("labkit")
 
 
-def pytest_configure() -> None:
-    """Takes the caller's own settings of labkit away: a test has those that it makes."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Takes the caller's own settings of labkit away: a test has those that it makes, and servers of the tests' own."""
     for name in [name for name in os.environ if name.startswith("LABKIT_") and name != "LABKIT_REQUIRE_BROWSER"]:
         del os.environ[name]
+    if not hasattr(config, "workerinput"):  # what pytest-xdist starts has them from here
+        config.stash[PLACE] = Path(tempfile.mkdtemp(prefix="labkit-tests-"))  # short, for the names of sockets
+        for name in ("XDG_CONFIG_HOME", "XDG_RUNTIME_DIR"):
+            folder = config.stash[PLACE] / name.lower()
+            folder.mkdir(mode=0o700)
+            os.environ[name] = str(folder)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if PLACE in config.stash:
+        warm.stop_all()
+        shutil.rmtree(config.stash[PLACE], ignore_errors=True)
 
 
 @pytest.fixture(scope="session", autouse=True)
-def no_settings_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """An empty folder in place of ~/.config, for all that a test starts."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
-        yield
+def warm_kernels(request: pytest.FixtureRequest) -> None:
+    """Warm kernels for what slow tests run, as a user has them who works with sweeps."""
+    if any(item.get_closest_marker("slow") for item in request.session.items):
+        from warmth import WAIT
+
+        subprocess.run([sys.executable, "-c", WAIT], env=plain_environment(), check=True, stdout=subprocess.DEVNULL)
 
 
 # A shell's `&` and nohup hand down ignored signals, which the programs that tests start would ignore as well.

@@ -293,7 +293,7 @@ time.sleep(60)
 PARENT = """\
 import sys
 from pathlib import Path
-from labkit.workbench import again, rebuilt
+from labkit.workbench.reproducing import again, rebuilt
 stub, runs = map(Path, sys.argv[1:])
 with again._ending_in_order():
     rebuilt.run(stub, Path("x.ipynb"), {}, runs, [str(runs.parent / "src")])
@@ -325,7 +325,7 @@ def test_a_stop_that_reaches_this_process_alone_ends_the_run_in_the_other_enviro
 
 
 INSTALLING = """\
-from labkit.workbench import child
+from labkit.workbench.running import child
 command = ["sh", "-c", "echo Collecting; sleep 60 & sleep 60"]
 child.run(command, {"PATH": "/usr/bin:/bin"}, on_line=lambda line: print(line, flush=True))
 """

@@ -182,7 +182,7 @@ def test_of_tasks_that_end_at_once_one_writes_the_summary(cluster: Cluster) -> N
     for point in (1, 2):
         result = {"run": f"trivial/{point}", "status": "finished", "metrics": {}, "reason": "", "duration_s": 1.0}
         assert sweepdir.accept(sweep, point, result)
-    code = "import sys; from labkit.workbench import slurmsweep, sweeping; "
+    code = "import sys; from labkit.workbench.slurm import slurmsweep; from labkit.workbench.sweeps import sweeping; "
     code += "slurmsweep.conclude(sweeping.reopen(sys.argv[1]))"
     command = [sys.executable, "-c", code, str(sweep.path)]
     waiting = [subprocess.Popen(command, cwd=cluster.lab, env=cluster.environment) for _ in range(4)]

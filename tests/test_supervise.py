@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 ASKER = """\
 import os, pathlib, signal, sys
-from labkit.workbench import execute, job
+from labkit.workbench.running import execute, job
 prepared = job.prepare(pathlib.Path(sys.argv[1]), {}, runs=pathlib.Path("runs"), grace_s=5)
 print(execute.detach(prepared), flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
