@@ -408,3 +408,51 @@ def test_an_installed_kernel_works_in_other_programs(
     done = subprocess.run([sys.executable, *command], env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "SUM 2" in made.read_text()
+
+
+def test_a_cell_of_a_warm_kernel_stops_at_a_breakpoint_as_jupyterlab_sets_it(
+    place: Path, environment: dict[str, str], installed: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {**environment, **installed, "TESTS": "debugger"}.items():
+        monkeypatch.setenv(name, value)
+    count = len(list(place.rglob("*.socket")))
+    for is_asking in (True, False):  # the first kernel asks for a server with these variables, the second has it
+        manager = KernelManager(kernel_name="labkit-cpu")
+        manager.start_kernel()
+        client = manager.blocking_client()
+        client.start_channels()
+        client.wait_for_ready(timeout=60)
+        if is_asking:
+            wait_for(lambda: len(list(place.rglob("*.socket"))) > count, READY_S, "the server for this kernel")
+            client.stop_channels()
+            manager.shutdown_kernel()
+    loaded = "'labkit.launch.forkserver' in __import__('sys').modules"
+    reply = client.execute("", user_expressions={"warm": loaded}, reply=True, timeout=30)
+    assert reply["content"]["user_expressions"]["warm"]["data"]["text/plain"] == "True"
+
+    def ask(number: int, command: str, **arguments: Any) -> dict[str, Any]:
+        content = {"type": "request", "seq": number, "command": command, "arguments": arguments}
+        sent = client.session.msg("debug_request", content)
+        client.control_channel.send(sent)
+        while True:
+            answer = client.control_channel.get_msg(timeout=30)
+            if answer["parent_header"].get("msg_id") == sent["header"]["msg_id"]:
+                assert answer["content"]["success"], answer["content"]
+                return answer["content"].get("body") or {}
+
+    cell = "kept = 41\nkept += 1\n"
+    ask(1, "initialize", clientID="test", adapterID="", pathFormat="path", linesStartAt1=True)
+    ask(2, "attach")
+    source = ask(3, "dumpCell", code=cell)["sourcePath"]
+    ask(4, "setBreakpoints", source={"path": source}, breakpoints=[{"line": 2}])
+    ask(5, "configurationDone")
+    client.execute(cell)
+    while (event := client.get_iopub_msg(timeout=30))["content"].get("event") != "stopped":
+        pass
+    thread = event["content"]["body"]["threadId"]
+    frame = ask(6, "stackTrace", threadId=thread)["stackFrames"][0]
+    assert (frame["line"], frame["source"]["path"]) == (2, source)
+    ask(7, "continue", threadId=thread)
+    assert client.get_shell_msg(timeout=30)["content"]["status"] == "ok"
+    client.stop_channels()
+    manager.shutdown_kernel()

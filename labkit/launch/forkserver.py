@@ -44,7 +44,9 @@ from labkit.record.process import Process, call_itself, is_detached
 PRELOADED = """
     numpy pandas torch torch._dynamo torch._inductor.config torch.optim torch.utils.data torch.nn.functional
     matplotlib matplotlib.pyplot matplotlib_inline.backend_inline matplotlib.backends.backend_agg
-    debugpy IPython IPython.core.pylabtools ipykernel.kernelapp ipykernel.ipkernel ipykernel.inprocess
+    debugpy IPython IPython.core.pylabtools IPython.core.completerlib IPython.core.debugger IPython.core.oinspect
+    IPython.extensions.storemagic IPython.utils.wildcard tornado.platform.asyncio
+    ipykernel.kernelapp ipykernel.ipkernel ipykernel.inprocess ipykernel.debugger
     comm ipywidgets tqdm.auto sklearn.datasets sklearn.model_selection sklearn.metrics
     labkit.kernel.run labkit.kernel.training labkit.kernel.data labkit.kernel.loading labkit.kernel.environment
     labkit.kernel.figures labkit.kernel.determinism labkit.kernel.datasets labkit.kernel.trainingstate
