@@ -97,6 +97,22 @@ def test_what_was_killed_is_tried_twice_more_and_what_failed_is_not(sweep: Sweep
     ]
 
 
+@pytest.mark.parametrize("there", ["", "{", '{"point": 2}', "[]"])
+def test_a_damaged_result_that_appears_meanwhile_makes_room_for_the_true_one(sweep: SweepDir, there: str):
+    def damages(point: Point, earlier: RunDir | None) -> Job:
+        if point.number == 2:
+            (sweep.accepted / "2.json").write_text(there)
+        return begin(point, earlier)
+
+    sweeper = Sweeper(sweep, some(3), damages)
+    sweeper.work(Answers(), 1)
+    assert {number: one["metrics"] for number, one in sweepdir.results(sweep).items()} == {
+        1: {"loss": 1.0},
+        2: {"loss": 2.0},
+        3: {"loss": 3.0},
+    }
+
+
 def creates(sweep: SweepDir, **more: Any) -> Begin:
     """Makes real directories of runs that this process means to start."""
     facts = {"sweep": sweep.id, "creator": Process.of(os.getpid()).facts(), **more}

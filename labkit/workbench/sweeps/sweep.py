@@ -187,8 +187,11 @@ class Sweeper:
                 self.retries[point.number] += 1
                 return False
         result = found.facts() | {"retries": self.retries.get(point.number, 0)}
-        if not sweepdir.accept(self.sweep, point.number, result):
-            result = sweepdir.results(self.sweep)[point.number]
+        while not sweepdir.accept(self.sweep, point.number, result):
+            found_there = sweepdir.results(self.sweep, mend=True).get(point.number)  # one that is damaged makes room
+            if found_there is not None:
+                result = found_there
+                break
         self.results[point.number] = result
         if self.search is not None:
             try:
