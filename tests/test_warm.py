@@ -408,6 +408,7 @@ def test_an_installed_kernel_works_in_other_programs(
     done = subprocess.run([sys.executable, *command], env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "SUM 2" in made.read_text()
+    assert "Ctrl-C will not work" not in done.stdout + done.stderr
 
 
 def test_a_cell_of_a_warm_kernel_stops_at_a_breakpoint_as_jupyterlab_sets_it(

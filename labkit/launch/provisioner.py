@@ -21,6 +21,7 @@ from labkit.launch import channel, scratch, warm
 from labkit.launch.channel import KERNEL, LOG
 from labkit.record.given import GIVEN, INLINE, noted, restored
 
+OVERSEEN = "--IPKernelApp.parent_handle=1"  # one that it does not watch: its supervisor ends it
 STOCK_LAUNCHERS = ("ipykernel_launcher", "ipykernel")
 
 
@@ -76,7 +77,7 @@ class RunProvisioner(KernelProvisionerBase):
         log = kwargs.get("log")
         if log:
             env[LOG] = str(log)
-        command = own_kernel(cmd) if log else cmd
+        command = own_kernel(cmd) if log else overseen(cmd)
         self.pid = self.exit_code = None
         self.stopping = self.refused = ""
         self._waiting = b""
@@ -219,6 +220,14 @@ def own_kernel(command: list[str]) -> list[str]:
             return [python, "-m", KERNEL, *rest]
         case [python, option, *_] if option.startswith("-X"):
             return [python, option, *own_kernel([python, *command[2:]])[1:]]
+    return command
+
+
+def overseen(command: list[str]) -> list[str]:
+    """Returns the command of a stock IPython kernel that has a parent: it prints no advice on how to end it."""
+    match command:
+        case [_, "-m", module, *_] if module in STOCK_LAUNCHERS:
+            return [*command, OVERSEEN]
     return command
 
 
