@@ -74,7 +74,7 @@ def test_what_passes_the_door_arrives_equal_and_nothing_else_happens(tmp_path_fa
     here = os.getcwd()
     os.chdir(tmp_path_factory.mktemp("empty"))
     try:
-        taken = resolve(declared("A = None\nB = None"), {"A": list(given_values), **given_values}, "x.ipynb")
+        taken = resolve(declared("A = None\nB = None"), given_values | {"A": list(given_values)}, "x.ipynb")
         assert same(left_by(cell(taken, "Parameters")), taken) and same(taken["A"], list(given_values))
     except ParameterProblem:
         pass

@@ -433,7 +433,7 @@ def test_a_search_with_pruning_killed_15_times_has_one_result_a_trial(
 
 @pytest.mark.slow
 def test_ctrl_c_leaves_a_search_that_goes_on(swept_lab: Path):
-    options = "--search tpe --trials 4 --maximize val_loss -p X=0..4 --jobs 2"
+    options = "--search tpe --trials 4 --maximize val_loss -p X=0..4 -p PAUSE=0.1 --jobs 2"
     asked = [str(slow(swept_lab)), *options.split()]
     with sweeps.started(*asked, cwd=swept_lab) as process:
         sweep = sweeps.newest(swept_lab)
