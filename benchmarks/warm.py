@@ -30,7 +30,7 @@ def first_cell(name: str) -> None:
     manager.start_kernel()
     client = manager.blocking_client()
     client.start_channels()
-    reply = client.execute_interactive(CELL, timeout=READY_S, store_history=False)
+    reply = client.execute(CELL, reply=True, timeout=READY_S, store_history=False)
     assert reply["content"]["status"] == "ok", reply
     _ending.append((client, manager))
 

@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from labkit.launch import channel, scratch, warm
 from labkit.launch.channel import KERNEL, LOG
 from labkit.record.given import GIVEN, INLINE, noted, restored
 
+SOCKETS_S = 0.5  # to wait for those of a warm kernel
 OVERSEEN = "--IPKernelApp.parent_handle=1"  # one that it does not watch: its supervisor ends it
 STOCK_LAUNCHERS = ("ipykernel_launcher", "ipykernel")
 
@@ -98,7 +100,20 @@ class RunProvisioner(KernelProvisionerBase):
         self.send({"start": start})
         while self.pid is None and self.exit_code is None:
             await self._hear(5.0)
+        if not cold:
+            await self._wait_for_sockets()
         return self.connection_info
+
+    async def _wait_for_sockets(self) -> None:
+        """Lets a warm kernel, which needs no longer than that, make its sockets before a client asks for them.
+
+        One that comes too early tries again only after a tenth of a second.
+        """
+        info = self.connection_info
+        sockets = [f"{info['ip']}-{port}" for name, port in info.items() if name.endswith("_port")]
+        end = time.monotonic() + SOCKETS_S
+        while self.exit_code is None and time.monotonic() < end and not all(map(os.path.exists, sockets)):
+            await asyncio.sleep(0.002)
 
     def send(self, message: dict[str, Any]) -> None:
         """Sends one message to the supervisor; a dead one is noticed when it is heard from."""
