@@ -137,13 +137,14 @@ def _is(path: Path, known: os.stat_result) -> bool:
 def preload() -> None:
     """Imports what kernels will want; what is not installed is left out."""
     os.environ.setdefault("MPLBACKEND", INLINE)
+    gc.disable()  # it would look through all that is imported again and again
     for name in PRELOADED:
         with suppress(ImportError):
             importlib.import_module(name)
     if "matplotlib" in sys.modules:
         _read_before[:] = _settings_file(sys.modules["matplotlib"])
-    gc.collect()
-    gc.freeze()  # what is here is never garbage, and a fork that looked through it would copy it
+    gc.freeze()  # what is here is taken for no garbage: a fork that looked through it would copy it
+    gc.enable()
 
 
 def unsafe_threads() -> str:
