@@ -387,6 +387,7 @@ def test_other_files_carry_no_record_and_say_so(tmp_path: Path) -> None:
         capsule.read(page)
 
 
+@pytest.mark.slow
 def test_of_a_large_page_only_its_ends_are_read(tmp_path: Path) -> None:
     page = write_report(full_run(tmp_path), tmp_path / "page.html")
     before, begin, after = page.read_text().partition(BEGIN)

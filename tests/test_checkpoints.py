@@ -64,6 +64,7 @@ def save(saver, made=None, *, score=None, keep=3, **state):
     saver.wait()
 
 
+@pytest.mark.slow
 def test_a_training_goes_on_with_the_same_bits_from_what_was_saved(run: RunDir):
     first, state = parts(), TrainingState(run, {}, run.path / "x.ipynb", LOGGER)
     for _ in range(3):

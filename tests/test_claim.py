@@ -162,6 +162,7 @@ def test_a_run_without_a_claim_shows_none(run, capsys):
 # the watch
 
 
+@pytest.mark.slow
 def test_a_look_costs_next_to_nothing_and_the_filter_can_be_sent_to_other_processes():
     with warnings.catch_warnings():
         try:

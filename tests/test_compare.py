@@ -412,6 +412,7 @@ def written(path: Path, lines: list[tuple[int, dict[str, Any]]], t: float) -> li
     return [dumps(dict(sorted({"step": step, **values}.items()))) for step, values in lines]
 
 
+@pytest.mark.slow
 @given(then=logged, now=logged, common=logged)
 @quick
 def test_the_first_difference_is_where_the_canonical_lines_first_differ(

@@ -260,6 +260,7 @@ def test_where_the_package_is_missing_the_message_says_how_to_install_it(monkeyp
         daskcluster.refuse_missing()
 
 
+@pytest.mark.slow
 def test_threads_that_a_user_has_set_on_a_worker_stay():
     by_nanny = {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "6640"}
     found = dasknode.environment(4, by_nanny | {"MKL_NUM_THREADS": "8"})

@@ -78,6 +78,7 @@ def test_an_expectation_reads_back_from_its_record(name: str, sign: str, number:
     assert read_facts([expected.facts()]) == [expected]
 
 
+@pytest.mark.slow
 @given(
     st.recursive(
         st.none() | st.booleans() | st.floats() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)

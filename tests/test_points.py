@@ -140,6 +140,7 @@ def test_any_text_is_split_or_refused(text: str):
         assert str(error)
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=3))
 def test_points_are_as_many_as_combinations(tmp_path_factory: pytest.TempPathFactory, counts: list[int]):
     names = ("EPOCHS", "RANDOM_SEED", "LEARNING_RATE")

@@ -69,6 +69,7 @@ def test_a_page_in_which_every_text_attacks_is_inert(tmp_path: Path) -> None:
     assert "example.invalid" in page, "the attacks are shown as text"
 
 
+@pytest.mark.slow
 @given(st.lists(MARKUP, min_size=9, max_size=9))
 @settings(max_examples=20)
 def test_arbitrary_text_in_every_field_brings_no_tag_beyond_the_lists(texts: list[str]) -> None:

@@ -47,6 +47,7 @@ def test_a_secret_is_found_however_deep_it_lies(value: object):
     assert is_secret("ANYTHING", value)
 
 
+@pytest.mark.slow
 @given(secrets)
 def test_a_refused_value_is_not_repeated(value: object):
     with pytest.raises(ParameterProblem) as refused:
@@ -54,6 +55,7 @@ def test_a_refused_value_is_not_repeated(value: object):
     assert SECRET not in str(refused.value) and PLAIN not in str(refused.value)
 
 
+@pytest.mark.slow
 @given(secrets)
 def test_a_message_that_shows_a_value_leaves_out_the_secret_in_it(value: object):
     assert SECRET[:16] not in shown(value) and PLAIN not in shown(value)

@@ -46,6 +46,7 @@ def test_what_the_cluster_refuses_is_said_and_recorded(cluster: Cluster) -> None
     assert status(run).state == "failed" and "Invalid partition name" in status(run).reason
 
 
+@pytest.mark.slow
 def test_a_node_without_the_lab_says_so(cluster: Cluster) -> None:
     (cluster.folder / "hold").touch()
     run = cluster.submit("n")

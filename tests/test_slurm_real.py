@@ -126,6 +126,7 @@ def test_a_job_whose_time_is_nearly_over_goes_on_and_ends_as_one_never_stopped(c
     assert canonical(run.metrics) == canonical(expected.metrics)
 
 
+@pytest.mark.faults
 def test_a_job_that_is_queued_again_by_the_cluster_goes_on_with_its_run(cluster: Cluster) -> None:
     """As where it is preempted, or its node is taken down."""
     run = learns(cluster.submit("learns", *LASTS))
@@ -137,6 +138,7 @@ def test_a_job_that_is_queued_again_by_the_cluster_goes_on_with_its_run(cluster:
     assert json.loads(run.restored.read_bytes())["checkpoint"]
 
 
+@pytest.mark.faults
 def test_a_job_that_is_cancelled_leaves_nothing_and_another_job_goes_on_with_its_run(cluster: Cluster) -> None:
     run = learns(cluster.submit("learns", *LASTS))
     number = number_of(run)

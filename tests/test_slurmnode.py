@@ -110,6 +110,7 @@ def test_a_time_limit_is_read_as_sbatch_reads_it(text: str, seconds: float | Non
     assert slurmscript.limit_s(text) == seconds
 
 
+@pytest.mark.slow
 def test_a_time_limit_that_is_over_before_its_warning_is_refused(tried: Cluster) -> None:
     (tried.lab / "pyproject.toml").write_text('[tool.labkit.slurm]\ntime = "2:30"\n')
     for command in (["run"], ["sweep", "-p", "BEST=0.1,0.2"]):

@@ -71,6 +71,7 @@ def test_more_points_than_a_cluster_takes_are_refused_with_the_reason(cluster: C
     assert "Invalid job array specification" in done.stderr and "MaxArraySize" in done.stderr
 
 
+@pytest.mark.slow
 def test_tasks_that_wait_are_listed_once_and_no_point_gets_a_second_one(cluster: Cluster) -> None:
     (cluster.folder / "hold").touch()
     options = [str(sweeps.trivial(cluster.lab)), "-p", "X=1..3"]

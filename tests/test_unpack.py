@@ -160,6 +160,7 @@ def test_a_name_is_a_report_or_a_run(tmp_path: Path) -> None:
         opened(str(tmp_path / "other.html"), runs)
 
 
+@pytest.mark.slow
 def test_the_command_says_what_it_wrote_and_refuses_with_status_2(lab: Path) -> None:
     made = full_run(lab)
     page = write_report(made, lab / "page.html")

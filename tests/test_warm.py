@@ -295,6 +295,7 @@ def test_a_server_is_detached_and_its_kernels_are_not(lab: Path, environment: di
     assert any(is_detached(pid) for pid in naming(place))
 
 
+@pytest.mark.faults
 def test_of_many_servers_the_least_used_leave() -> None:
     with sockets() as place:
         first = served(place)
