@@ -37,6 +37,17 @@ CASES = {  # the cells of each notebook, its options, and the exit status, the s
         "failed",
         "all cells ran, but while it closed, the kernel exited with status 3",
     ),
+    "a finalizer that has no module": (
+        [
+            "import weakref\nclass Odd:\n    @property\n    def __module__(self): raise RuntimeError\n"
+            "    def __call__(self): pass\nodd = weakref.finalize(Odd, Odd())\n"
+            "import atexit, os; atexit.register(os._exit, 4)"
+        ],
+        [],
+        1,
+        "failed",
+        "all cells ran, but while it closed, the kernel exited with status 4",  # so the hooks were run
+    ),
     "closes its streams": (["import sys; sys.stdout.close(); sys.stderr.close()"], [], 0, "finished", ""),
     "closes its descriptors": (["import os; os.close(1); os.close(2)"], [], 0, "finished", ""),
     "replaces standard output": (["import io, sys; sys.stdout = io.StringIO()"], [], 0, "finished", ""),

@@ -66,6 +66,13 @@ optimizer.step()
 print("WORKED", torch.isfinite(loss).item())
 """
 
+LEAVES = """
+import atexit, pathlib, tempfile
+atexit.register(pathlib.Path(left, "hook").write_text, "ran")
+folder = tempfile.TemporaryDirectory(dir=left)
+file = open(left + "/open", "w")
+file.write("written")
+"""
 ASKS = """
 from pathlib import Path
 from labkit.launch import warm
@@ -362,11 +369,13 @@ def hear(client: Any, text: str) -> None:
 
 
 def test_an_installed_kernel_is_interrupted_restarted_and_shut_down_as_ever(
-    place: Path, environment: dict[str, str], installed: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    place: Path, environment: dict[str, str], installed: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for name, value in {**environment, **installed}.items():
         monkeypatch.setenv(name, value)
     seen = []
+    left = tmp_path / "left"
+    left.mkdir()
     for _ in range(2):  # the first asks for a server with these variables, the second has it
         manager = KernelManager(kernel_name="labkit-cpu")
         manager.start_kernel()
@@ -389,9 +398,13 @@ def test_an_installed_kernel_is_interrupted_restarted_and_shut_down_as_ever(
         loaded = "'labkit.launch.forkserver' in __import__('sys').modules"
         reply = client.execute("", user_expressions={"warm": loaded}, reply=True, timeout=30)
         seen.append(reply["content"]["user_expressions"]["warm"]["data"]["text/plain"])
+        assert client.execute(f"left = {str(left)!r}{LEAVES}", reply=True, timeout=30)["content"]["status"] == "ok"
         client.stop_channels()
         manager.shutdown_kernel()
         assert not manager.is_alive()
+        assert {path.name: path.read_text() for path in left.iterdir()} == {"hook": "ran", "open": "written"}
+        shutil.rmtree(left)
+        left.mkdir()
         wait_for(lambda: len(list(place.rglob("*.socket"))) > 1, READY_S, "the server for this kernel")
     assert seen[-1] == "True"
     assert made == [True] * 5  # so that a client need not try twice to reach a warm kernel

@@ -34,7 +34,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labkit.launch import processes
+from labkit.launch import leaving, processes
 from labkit.launch.supervise import Start, Supervisor
 from labkit.launch.warm import LAUNCHERS, stop_least_used
 from labkit.record.given import INLINE
@@ -281,7 +281,7 @@ def fork_kernel(start: Start) -> int:
         if output is not None:
             os.close(output)
         return child
-    _as_fork(lambda: _become_kernel(start, module, output, parent))
+    _as_fork(lambda: _become_kernel(start, module, output, parent), leaving.leave)
     raise AssertionError  # it has left
 
 
@@ -313,6 +313,7 @@ def _become_kernel(start: Start, module: str, output: int | None, parent: int) -
     if not sys.flags.safe_path:
         sys.path.insert(0, os.getcwd())  # as `-m` does; each launcher takes it away again in its own way
     runpy.run_module(module, run_name="__main__", alter_sys=True)
+    leaving.spare_sockets(sys.modules["ipykernel.kernelapp"].IPKernelApp.instance())
 
 
 def reseed() -> None:
@@ -347,8 +348,8 @@ def _settings_file(matplotlib: Any) -> list[Any]:
     return [os.path.realpath(path), os.stat(path).st_mtime_ns]
 
 
-def _as_fork(act: Callable[[], None]) -> None:
-    """Does something in a forked process, which never comes back from it."""
+def _as_fork(act: Callable[[], None], leave: Callable[[int], None] = os._exit) -> None:
+    """Does something in a forked process, which never comes back from it: it leaves, with or without its exit hooks."""
     code = 1
     try:
         act()
@@ -361,7 +362,7 @@ def _as_fork(act: Callable[[], None]) -> None:
         with suppress(Exception):
             sys.stdout.flush()
             sys.stderr.flush()
-        os._exit(code)
+        leave(code)
 
 
 def _close_all_but(*kept: int) -> None:

@@ -6,20 +6,14 @@ code, SIGTERM is a request, and closing runs every exit hook but skips the inter
 
 from __future__ import annotations
 
-import _io
-import atexit
-import gc
 import os
 import sys
-import threading
 import time
-import weakref
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from labkit.launch import capture, channel, inputs, signals
+from labkit.launch import capture, channel, inputs, leaving, signals
 from labkit.launch.channel import LOG, RECORD_RETRY_S
 from labkit.record import lab, machine, provenance
 from labkit.record.files import read_json, write_json
@@ -45,9 +39,8 @@ def main() -> None:
     app.shell.events.register("pre_run_cell", lambda _: signals.cell_begins())
     app.start()
     capture.end()
-    atexit.unregister(app.close)  # waits for ever, once in fifty, for a thread that sends to one that has ended
-    atexit.unregister(app.iopub_thread.stop)
-    leave(0, last=lambda: record_end(run, lab_root, data) if run is not None else None)
+    leaving.spare_sockets(app)
+    leaving.leave(0, last=lambda: record_end(run, lab_root, data) if run is not None else None)
 
 
 def _application() -> Any:
@@ -95,39 +88,6 @@ def record_end(run: RunDir, lab_root: Path, data: inputs.Inputs | None = None) -
                 print(f"labkit: {run.kernel} could not be written: {error}", file=sys.stderr)
                 return None
             time.sleep(0.2)
-
-
-def leave(code: int, last: Callable[[], object] = lambda: None) -> None:
-    """Ends this process as an interpreter would, less the teardown, which costs about a second with torch loaded.
-
-    Non-daemon threads are joined, exit hooks run, then `last`; files that are still open are flushed.
-    """
-    try:
-        threading._shutdown()  # type: ignore[attr-defined]
-        _spare_operators()
-        atexit._run_exitfuncs()
-        last()
-        for candidate in gc.get_objects():
-            if issubclass(type(candidate), _io._IOBase):  # isinstance would have lazy objects load what they stand for
-                _flush(candidate)
-    finally:
-        os._exit(code)
-
-
-def _spare_operators() -> None:
-    """Keeps PyTorch from taking its tables of operators apart at the end: a twentieth of a second for nothing."""
-    for finalizer in list(weakref.finalize._registry):  # type: ignore[attr-defined]
-        known = finalizer.peek()
-        if known is not None and getattr(known[1], "__module__", "") == "torch.library":
-            finalizer.atexit = False
-
-
-def _flush(file: Any) -> None:
-    try:
-        if not file.closed:
-            file.flush()
-    except Exception:  # a broken file must not keep the others from their flush
-        pass
 
 
 if __name__ == "__main__":
