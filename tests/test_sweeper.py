@@ -113,6 +113,18 @@ def test_a_damaged_result_that_appears_meanwhile_makes_room_for_the_true_one(swe
     }
 
 
+def test_a_folder_in_the_place_of_a_result_makes_room_and_no_other_result_does(sweep: SweepDir):
+    def damages(point: Point, earlier: RunDir | None) -> Job:
+        if point.number == 2:
+            (sweep.accepted / "2.json" / "inside").mkdir(parents=True)
+            (sweep.accepted / "1.json").write_text("what a disk with an error returns")
+        return begin(point, earlier)
+
+    Sweeper(sweep, some(2), damages).work(Answers(), 1)
+    assert sweepdir.results(sweep)[2]["metrics"] == {"loss": 2.0}
+    assert (sweep.accepted / "1.json").read_text() == "what a disk with an error returns"
+
+
 def creates(sweep: SweepDir, **more: Any) -> Begin:
     """Makes real directories of runs that this process means to start."""
     facts = {"sweep": sweep.id, "creator": Process.of(os.getpid()).facts(), **more}
@@ -247,7 +259,7 @@ def test_a_damaged_result_is_none_and_is_made_again(sweep: SweepDir):
     (sweep.accepted / "1.json").write_text("")
     (sweep.accepted / "2.json").write_text(json.dumps({"point": 3, "run": "a/b"}))
     assert sweepdir.results(sweep) == {} and len(os.listdir(sweep.accepted)) == 2
-    assert sweepdir.results(sweep, mend=True) == {} and os.listdir(sweep.accepted) == []
+    assert sweepdir.results(sweep, mend=True) == {} and not list(sweep.accepted.glob("*.json"))
     assert sweepdir.accept(sweep, 1, FINISHED)
 
 

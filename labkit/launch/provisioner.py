@@ -112,7 +112,7 @@ class RunProvisioner(KernelProvisionerBase):
         info = self.connection_info
         sockets = [f"{info['ip']}-{port}" for name, port in info.items() if name.endswith("_port")]
         end = time.monotonic() + SOCKETS_S
-        while self.exit_code is None and time.monotonic() < end and not all(map(os.path.exists, sockets)):
+        while await self.poll() is None and time.monotonic() < end and not all(map(os.path.exists, sockets)):
             await asyncio.sleep(0.002)
 
     def send(self, message: dict[str, Any]) -> None:

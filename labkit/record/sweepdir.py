@@ -235,7 +235,10 @@ def results(sweep: SweepDir, *, mend: bool = False) -> dict[int, dict[str, Any]]
 
     Args:
         sweep: The sweep.
-        mend: Remove damaged files, which a power cut can leave, so that their points get a result again.
+        mend: Move what is damaged, as a power cut can leave it, out of the way: its point gets a result again.
+
+    Raises:
+        OSError: It cannot be moved.
     """
     found: dict[int, dict[str, Any]] = {}
     numbers = _numbers(_names(sweep.accepted))
@@ -243,13 +246,20 @@ def results(sweep: SweepDir, *, mend: bool = False) -> dict[int, dict[str, Any]]
     for number in numbers:
         if known is not None and number not in known:
             continue
-        path = sweep.accepted / f"{number}.json"
-        result = sweepform.result(read_json(path), number)
+        result = result_of(sweep, number, mend=mend)
         if result is not None:
             found[number] = result
-        elif mend:
-            path.unlink(missing_ok=True)
     return found
+
+
+def result_of(sweep: SweepDir, point: int, *, mend: bool = False) -> dict[str, Any] | None:
+    """Returns the accepted result of one point, as `results` does; None where it has none."""
+    path = sweep.accepted / f"{point}.json"
+    result = sweepform.result(read_json(path), point)
+    if result is None and mend:
+        with suppress(FileNotFoundError):  # a rename also moves a folder, and loses nothing that was unreadable once
+            os.rename(path, sweep.accepted / f".{point}.damaged.{secrets.token_hex(4)}")
+    return result
 
 
 def _points(sweep: SweepDir) -> set[int] | None:

@@ -164,7 +164,7 @@ class Sweeper:
         try:
             return [] if self._settle(under_way.point, found) else [under_way.point]
         except OSError as error:
-            self.trouble = FolderProblem(f"{self.sweep.accepted} cannot be written: {error.strerror or error}")
+            self.trouble = self._not_written(error)
             return []
 
     def _look_whether_it_began(self, found: Outcome) -> None:
@@ -177,6 +177,9 @@ class Sweeper:
     def _how_to_go_on(self) -> str:
         return f"go on with: labkit sweep --continue {self.sweep.id}"
 
+    def _not_written(self, error: OSError) -> FolderProblem:
+        return FolderProblem(f"{self.sweep.accepted} cannot be written: {error.strerror or error}")
+
     def _settle(self, point: Point, found: Outcome) -> bool:
         """Accepts an outcome; returns False where the point is to have another run."""
         if found.is_mishap:
@@ -188,7 +191,7 @@ class Sweeper:
                 return False
         result = found.facts() | {"retries": self.retries.get(point.number, 0)}
         while not sweepdir.accept(self.sweep, point.number, result):
-            found_there = sweepdir.results(self.sweep, mend=True).get(point.number)  # one that is damaged makes room
+            found_there = sweepdir.result_of(self.sweep, point.number, mend=True)  # one that is damaged makes room
             if found_there is not None:
                 result = found_there
                 break
@@ -229,9 +232,13 @@ class Sweeper:
 
         Raises:
             BadInput: A run of it still runs.
+            FolderProblem: A damaged result cannot be moved out of the way.
             WorkFailed: Its search cannot go on.
         """
-        self.results = sweepdir.results(self.sweep, mend=True)
+        try:
+            self.results = sweepdir.results(self.sweep, mend=True)
+        except OSError as error:
+            raise self._not_written(error) from error
         if self.search is not None:
             self.search.recall(self.points, self.results)
         aside = sweepdir.aside(self.sweep)
@@ -261,7 +268,7 @@ class Sweeper:
             try:
                 self._settle(point, outcome.of_run(run))
             except OSError as error:
-                self.trouble = FolderProblem(f"{self.sweep.accepted} cannot be written: {error.strerror or error}")
+                self.trouble = self._not_written(error)
 
 
 def runs_of(sweep: SweepDir) -> dict[int, list[RunDir]]:
