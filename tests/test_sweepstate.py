@@ -32,6 +32,8 @@ JSON = st.recursive(
     max_leaves=8,
 )
 RESULT: dict[str, Any] = {"status": "finished", "reason": "", "metrics": {"loss": 1.0}, "run": "a/b", "duration_s": 1.0}
+SPACE = {"free": {"X": {"low": 0.0, "high": 1.0, "log": False, "step": 1}}, "fixed": {}}
+SEARCH: dict[str, Any] = {"sampler": "tpe", "trials": 3, "seed": 0, "prune": True, "space": SPACE}
 KEYS = st.sampled_from(["point", "status", "run", "metrics", "reason", "duration_s", "pruned", "labels", "retries"])
 
 
@@ -111,6 +113,17 @@ def test_a_damaged_manifest_is_told_as_such(tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.mark.parametrize(
+    "wrong", [{"space": {}}, {"space": {"free": {"X": {"low": 0}}, "fixed": {}}}, {"trials": "3"}, {"more": 1}]
+)
+def test_a_damaged_search_is_told_as_such(sweep: SweepDir, wrong: dict[str, Any]):
+    write_json(sweep.manifest, (read_json(sweep.manifest) or {}) | {"search": SEARCH})
+    look(sweep)
+    write_json(sweep.manifest, (read_json(sweep.manifest) or {}) | {"search": SEARCH | wrong})
+    with pytest.raises(FolderProblem, match="search is not as labkit writes it"):
+        sweep.read_manifest()
+
+
+@pytest.mark.parametrize(
     "wrong",
     [
         {"status": None},
@@ -142,7 +155,7 @@ def test_a_file_of_no_point_counts_for_nothing_and_stays(sweep: SweepDir):
 
 
 def test_results_of_points_that_a_search_has_proposed_count(tmp_path: Path):
-    manifest = {"points": [], "notebook": "a.ipynb", "search": {"trials": 3}}
+    manifest = {"points": [], "notebook": "a.ipynb", "search": SEARCH}
     sweep = sweepdir.create(tmp_path / "runs", manifest)
     for number in (1, 2):
         sweepdir.accept(sweep, number, RESULT)

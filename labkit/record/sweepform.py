@@ -17,7 +17,7 @@ def wrong_in_manifest(found: Mapping[str, Any]) -> str | None:
         if not is_point(point, number):
             return f"point {number}"
     search, settings = found.get("search"), found.get("settings", {})
-    if "search" in found and not (isinstance(search, dict) and type(search.get("trials")) is int):
+    if "search" in found and not _is_search(search):
         return "search"
     if not isinstance(settings, dict):
         return "settings"
@@ -28,6 +28,26 @@ def wrong_in_manifest(found: Mapping[str, Any]) -> str | None:
         if settings.get(name) is not None and number_of(settings[name]) is None:
             return name
     return None
+
+
+def _is_search(found: Any) -> bool:
+    """Tells whether this is the plan of a search."""
+    kinds = {"sampler": str, "trials": int, "seed": int, "prune": bool, "space": dict}
+    if not isinstance(found, dict) or {name: type(one) for name, one in found.items()} != kinds:
+        return False
+    free, fixed = found["space"].get("free"), found["space"].get("fixed")
+    are_mappings = isinstance(free, dict) and isinstance(fixed, dict)
+    return are_mappings and all(map(_is_free, free.values())) and _are_texts(fixed.values())
+
+
+def _is_free(found: Any) -> bool:
+    """Tells whether this is what a search chooses a value of: literals, or a range."""
+    if not isinstance(found, dict):
+        return False
+    if "choices" in found:
+        return isinstance(found["choices"], list) and _are_texts(found["choices"])
+    is_range = found.keys() == {"low", "high", "log", "step"} and isinstance(found["log"], bool)
+    return is_range and all(type(found[name]) in (int, float) for name in ("low", "high", "step"))
 
 
 def is_point(facts: Any, number: int) -> bool:
