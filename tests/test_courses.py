@@ -34,6 +34,11 @@ def test_the_best_so_far_is_drawn_as_steps_with_a_dot_for_each_run():
     assert (drawn.low, drawn.high, drawn.begin, drawn.end) == ("1", "5", "1", "4")
 
 
+def test_the_best_so_far_is_drawn_to_the_last_of_many_runs():
+    drawn = progress("loss", column([2.0] * 10 + [1.0] * 990), column([2.0] * 10 + [1.0] * 990))
+    assert drawn is not None and drawn.end == "1000"
+
+
 def test_fewer_than_three_values_are_not_drawn():
     assert progress("loss", column([2.0, 1.0]), column([2.0, 1.0])) is None
     assert progress("loss", column([]), column([])) is None

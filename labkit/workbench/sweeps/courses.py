@@ -68,6 +68,8 @@ def progress(metric: str, best: Column, each: Column) -> Courses | None:
         each: All values.
     """
     line, dots = _points(best), _points(each)
+    if line and line[-1][0] < best.steps[-1]:  # the last of many that are equal was thinned out
+        line.append((float(best.steps[-1]), line[-1][1]))
     scale = _scale([line, dots])
     if scale is None:
         return None
