@@ -22,10 +22,10 @@ env: ## make or update the environment: .conda-env where mamba or conda is found
 	$(IN_ENV)
 
 report: ## write reports/: [NB=notebooks/x.ipynb] [P="EPOCHS=3 NOTE='two words'"] [F=params.yaml] [RERUN=stale]
-	$(IN_ENV) python scripts/labkit_options.py report
+	$(IN_ENV) python -m labkit.cli.make report
 
 run: ## execute one notebook: NB=notebooks/x.ipynb [P="EPOCHS=3"] [F=params.yaml]
-	$(IN_ENV) python scripts/labkit_options.py run
+	$(IN_ENV) python -m labkit.cli.make run
 
 reproduce: ## make a run again and judge whether it came to the same: RUN=reports/x.html, or a run's name
 	$(IN_ENV) sh -c 'exec labkit reproduce -- "$${LABKIT_RUN_NAME:-last}"'

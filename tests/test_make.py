@@ -207,7 +207,6 @@ def test_make_hands_paths_and_values_to_labkit_as_they_were_typed(
 ):
     (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text(encoding="utf-8"))
     (tmp_path / "scripts").mkdir()
-    shutil.copy(ROOT / "scripts" / "labkit_options.py", tmp_path / "scripts")
     # In place of the set-up, and of labkit a program that says what it was given.
     (tmp_path / "scripts" / "environment.sh").write_text('PATH="$PWD:$PATH" exec "$@"\n')
     (tmp_path / "labkit").write_text(f"#!{sys.executable}\nimport json, sys\nprint(json.dumps(sys.argv[1:]))\n")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
+import sys
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,7 +25,7 @@ from labkit.record import config
 from labkit.workbench.git import gitsetup
 from labkit.workbench.notebooks import pins
 from labkit.workbench.notebooks.check import check
-from labkit.workbench.notebooks.newlab import init
+from labkit.workbench.notebooks.newlab import SKELETON, init
 
 FILES = {
     ".gitattributes", ".github/workflows/ci.yml", ".gitignore", ".gitlab-ci.yml", "Makefile", "README.md",
@@ -78,6 +80,32 @@ def test_the_files_of_a_new_lab_are_what_their_readers_take(tmp_path: Path):
     targets = set(re.search(r"^\.PHONY: (.+)$", (lab / "Makefile").read_text(), re.M)[1].split())
     listed = subprocess.run(["make"], cwd=lab, env=plain_environment(), text=True, capture_output=True, check=True)
     assert {line.split()[1] for line in listed.stdout.splitlines()} == targets
+
+
+@pytest.mark.parametrize(
+    ("given", "arguments"),
+    [
+        (["run", "NB=a b.ipynb", "P=LR=3 NOTE='a $5'"], ["run", "a b.ipynb", "-p", "LR=3", "-p", "NOTE=a $5"]),
+        (["run", "NB=x.ipynb", "ARGS=-p EPOCHS=3"], ["run", "x.ipynb", "-p", "EPOCHS=3"]),
+        (["report", "F=a b.yaml", "RERUN=stale"], ["report", "-f", "a b.yaml", "--rerun", "stale"]),
+        (["reproduce"], ["reproduce", "--", "last"]),
+        (["reproduce", "RUN=reports/a b.html"], ["reproduce", "--", "reports/a b.html"]),
+        (["verify"], ["verify"]),
+        (["diff", "BASE=dev"], ["diff", "--", "dev"]),
+        (["diff-web"], ["diff", "--web", "--", "main"]),
+    ],
+)
+def test_make_in_a_new_lab_hands_to_labkit_what_was_typed(tmp_path: Path, given: list[str], arguments: list[str]):
+    (tmp_path / "Makefile").write_text((SKELETON / "Makefile.in").read_text())
+    # In place of labkit a program that says what it was given; make takes the active environment for the rest.
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "labkit").write_text(f"#!{sys.executable}\nimport json, sys\nprint(json.dumps(sys.argv[1:]))\n")
+    (tools / "labkit").chmod(0o755)
+    environment = plain_environment(PATH=f"{tools}:{os.environ['PATH']}")
+    said = subprocess.run(["make", *given], cwd=tmp_path, env=environment, text=True, capture_output=True)
+    assert said.returncode == 0, said.stderr
+    assert json.loads(said.stdout) == arguments
 
 
 @pytest.mark.usefixtures("short_lock", "identity")
