@@ -212,6 +212,9 @@ def test_what_follows_from_a_change_is_no_cause(then: RunDir) -> None:
     assert found.cause == "RANDOM_SEED = 1 here, 0 then, so the data and the initial weights differ"
     found = compare(then, twin(then, package("scikit-learn", "1.8.0"), PLANTED["rows in another order"][0], drift))
     assert found.cause == "scikit-learn 1.8.0 here, 1.9.0 then, so the data differ"
+    plants = machine("settings", "threads", to=1), PLANTED["a parameter"][0], PLANTED["rows in another order"][0]
+    found = compare(then, twin(then, *plants, drift))
+    assert found.cause == "LR = 0.2 here, 0.1 then, so the data differ; besides, threads 1 here, 4 then"
 
 
 def test_threads_that_a_variable_set_are_named_once(then: RunDir) -> None:
@@ -230,6 +233,9 @@ def test_a_claim_that_promises_less_is_the_likely_cause(tmp_path: Path) -> None:
     assert found.expected == (
         "equal bits are not to be expected: the run is only seeded (deterministic algorithms are off)"
     )
+    found = compare(then, twin(then, PLANTED["an initial weight"][0], drift))
+    said = "the initial weights of model differ, though nothing recorded before it does; as the run is only seeded"
+    assert found.cause.startswith(said)
 
 
 def test_other_hardware_promises_no_equal_bits(then: RunDir) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from running import labkit, make_lab
 from test_report import text_of
-from tiny import markdown, write
+from tiny import markdown, parameters, write
 
 from labkit.record.find import every
 from labkit.workbench.pages.index import page_name
@@ -37,6 +37,18 @@ def test_notebooks_of_two_labs_in_one_call_are_reported_each_in_its_lab(
         assert f"{other}\n" not in page.read_text()
     again = labkit("report", *map(str, notebooks))
     assert (again.returncode, "up to date" in again.stdout) == (0, True)
+
+
+def test_a_point_of_a_sweep_stands_for_its_notebook_only_where_there_is_no_other_run(lab: Path) -> None:
+    notebook = write(lab / "notebooks" / "n.ipynb", parameters("X: int = 0"), "import labkit\nrun = labkit.start()\nX")
+    for command in (["sweep", str(notebook), "-p", "X=5"], ["report", str(notebook)]):
+        assert labkit(*command).returncode == 0
+    page = lab / "reports" / "n.html"
+    assert "point 1 of sweeps/" in text_of(page.read_text())
+    assert labkit("run", str(notebook)).returncode == 0
+    assert labkit("sweep", str(notebook), "-p", "X=6").returncode == 0
+    assert labkit("report", str(notebook)).returncode == 0
+    assert "of sweeps/" not in text_of(page.read_text())
 
 
 def test_the_page_of_a_notebook_that_fails_names_the_cell_and_the_error(lab: Path) -> None:

@@ -293,6 +293,10 @@ def _about(
         ("Reproduced", _reproduced(run)),
         ("Notebook", short(manifest.get("notebook"))),
         ("Run", run.name),
+        (
+            "Sweep",
+            short(f"point {manifest.get('point')} of sweeps/{sweep}") if (sweep := manifest.get("sweep")) else "",
+        ),
     ]
     return [(name, value) for name, value in rows if value]
 

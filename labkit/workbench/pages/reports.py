@@ -164,12 +164,16 @@ def _current_page(
 
 
 def choose(source: notebook.Notebook, root: Path, runs: Path, output: Path, given: params.Asked) -> Page:
-    """Returns a notebook's page with the newest run that may stand for it: finished, full, as the parameters ask."""
+    """Returns a notebook's page with the newest run that may stand for it: finished, full, as the parameters ask.
+
+    One point of a sweep stands for it only where there is no other run.
+    """
     declared = source.parameters()
     values = params.resolve(declared, given, source.path.name, source.computed())
     inside = os.path.relpath(source.path, root)
     target = output / index.page_name(root, inside)
     here = whereabouts(root, runs)
+    point = None
     for run in reversed(every(runs)):
         try:
             manifest = run.read_manifest()
@@ -181,8 +185,11 @@ def choose(source: notebook.Notebook, root: Path, runs: Path, output: Path, give
             continue
         if any(manifest["parameters"].get(name) != value for name, value in plain_json(values).items()):
             continue
-        return Page(source, target, run, stale_reasons(source, root, run, manifest))
-    return Page(source, target, None)
+        page = Page(source, target, run, stale_reasons(source, root, run, manifest))
+        if not manifest.get("sweep"):
+            return page
+        point = point or page
+    return point or Page(source, target, None)
 
 
 def _newest(source: notebook.Notebook, root: Path, runs: Path) -> RunDir | None:

@@ -47,13 +47,21 @@ def of_difference(links: Sequence[Link], claim: Claim | None) -> str:
     named = _in_order([*causes, *alone])
     if not named and not doubts:
         return _without_trace(links, claim)
-    text = _joined(one.text for one in named) if named else f"perhaps {_joined(one.text for one in _in_order(doubts))}"
     if alone and len(alone) == len(named):
+        text = _joined(one.text for one in named)
         text += f", though nothing recorded before {'it' if len(alone) == 1 else 'them'} does"
-    if explained:
-        words = [word for word in EXPLAINS if any(one.topic == word for one in explained)]
-        text += f", so the {' and the '.join(words).replace('weights', 'initial weights')} differ"
-    return text
+        return f"{text}; {_doubtful(claim)}" if claim is not None and claim.reasons else text
+    if not explained:
+        return (
+            _joined(one.text for one in named) if named else f"perhaps {_joined(one.text for one in _in_order(doubts))}"
+        )
+    words = [word for word in EXPLAINS if any(one.topic == word for one in explained)]
+    topics = set().union(*(EXPLAINS[word] for word in words))
+    first = [one for one in named if one.topic in topics]
+    text = _joined(one.text for one in first) if first else f"perhaps {_joined(one.text for one in _in_order(doubts))}"
+    text += f", so the {' and the '.join(words).replace('weights', 'initial weights')} differ"
+    rest = [one for one in named if one not in first]
+    return f"{text}; besides, {_joined(one.text for one in rest)}" if rest else text
 
 
 def of_equality(links: Sequence[Link], has_numbers: bool) -> str:
@@ -85,10 +93,14 @@ def _joined(texts: Iterable[str]) -> str:
     return found[0] if len(found) == 1 else f"{'; '.join(found[:-1])}; and {found[-1]}"
 
 
+def _doubtful(claim: Claim) -> str:
+    """Returns why runs that claim no more may differ without a trace."""
+    return f"as the run is only {claim.label}, it may be this: {_joined(reason.problem for reason in claim.reasons)}"
+
+
 def _without_trace(links: Sequence[Link], claim: Claim | None) -> str:
     if claim is not None and claim.reasons:
-        problems = _joined(reason.problem for reason in claim.reasons)
-        return f"nothing that was recorded differs; as the run is only {claim.label}, it may be this: {problems}"
+        return f"nothing that was recorded differs; {_doubtful(claim)}"
     blank = [one.name for one in links if one.name in BEFORE and one.state == "unknown"]
     if blank:
         return f"{UNKNOWN}: nothing that was recorded differs, but not all was ({', '.join(blank)})"

@@ -31,7 +31,13 @@ GPU_ONLY = {"cudnn_benchmark", "cudnn_deterministic", "tf32", "cudnn", "cuda"}
 SELDOM_VARIABLES = re.compile(
     r"LANG|LANGUAGE|LC_\w+|TZ|CUDA_VISIBLE_DEVICES|CUDA_DEVICE_ORDER|CUDA_CACHE\w*|TORCH_HOME"
 )
-OF_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+OF_THREADS = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
 NAMES = {
     "cpu": "the CPU is",
     "isa": "vector instructions",
