@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from records import made
@@ -27,6 +28,16 @@ def test_a_resumed_run_says_how_long_it_took_in_all_and_what_it_went_on_from(tmp
     assert (found.number, found.duration_s, found.checkpoint) == (2, 41.5, "000003.pt")
     assert found.differences == ("module helper changed", "data was 1, is 2")
     assert str(found).startswith("2, 42 seconds in all; the newest began from checkpoint 000003.pt; went on although")
+
+
+def test_an_attempt_that_was_killed_took_until_its_last_sign_of_life(tmp_path: Path):
+    run = resumed(tmp_path)
+    first = RunDir(run.path, 1)
+    first.exit.unlink()
+    write_json(first.process, {"started_s": 1_700_000_000.0})
+    first.heartbeat.touch()
+    os.utime(first.heartbeat, (1_700_000_032.0, 1_700_000_032.0))
+    assert attempts.of_run(run).duration_s == 72.0
 
 
 def test_a_run_of_one_attempt_says_nothing_of_attempts(tmp_path: Path):

@@ -18,7 +18,7 @@ class Attempts:
 
     Attributes:
         number: How many there were.
-        duration_s: How long those ran that are over.
+        duration_s: How long those ran that are over; a killed one up to its last sign of life.
         checkpoint: What the newest one went on from; empty where it began anew, or has not come so far.
         differences: What was not as it was, and was accepted, in any of them.
     """
@@ -44,14 +44,26 @@ def of_run(run: RunDir) -> Attempts:
     checkpoint, duration_s, differences = "", 0.0, dict[str, None]()
     for number in range(1, newest + 1):
         one = RunDir(run.path, number)
-        ended, order, restored = (read_json(path) or {} for path in (one.exit, one.resumption, one.restored))
-        took = ended.get("duration_s")
-        duration_s += took if isinstance(took, (int, float)) and 0 <= took < 1e9 else 0.0
+        order, restored = (read_json(path) or {} for path in (one.resumption, one.restored))
+        duration_s += _took_s(one)
         checkpoint = _text(restored.get("checkpoint"))
         for record in (order, restored):
             listed = record.get("differences")
             differences |= dict.fromkeys(map(_text, listed)) if isinstance(listed, list) else {}
     return Attempts(newest, duration_s, checkpoint, tuple(filter(None, differences)))
+
+
+def _took_s(attempt: RunDir) -> float:
+    ended = read_json(attempt.exit)
+    if ended is not None:
+        took = ended.get("duration_s")
+    else:
+        began = (read_json(attempt.process) or {}).get("started_s")
+        try:
+            took = attempt.heartbeat.stat().st_mtime - began if isinstance(began, (int, float)) else None
+        except OSError:
+            took = None
+    return took if isinstance(took, (int, float)) and 0 <= took < 1e9 else 0.0
 
 
 def log_of(run: RunDir, number: int) -> Path:
