@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +190,16 @@ def test_what_differs_between_many_points_is_found_out_once_a_page(tmp_path: Pat
     monkeypatch.setattr(ranking, "varied", lambda points: asked.append(len(points)) or varied(points))
     assert "RANDOM_SEED=2" in sweepreport.render(found) and sweepreport.lines(found) and found.facts()
     assert asked == [600]
+
+
+def test_the_page_of_a_search_draws_what_was_pruned(tmp_path: Path):
+    points = [Point(number, {"LR": number / 10}) for number in range(1, 5)]
+    away = {"run": "a/4", "status": "pruned", "metrics": {"loss": 8.0}, "reason": "pruned"}
+    results = losses(3.0, 2.0, 1.0) | {4: away | {"pruned": {"metric": "loss", "value": 2.5, "after": 3}}}
+    found = summary(tmp_path, points, results)
+    search = {"search": {"sampler": "tpe", "seed": 0, "prune": True, "space": {"free": {}, "fixed": {}}, "trials": 4}}
+    page = sweepreport.render(replace(found, manifest={**found.manifest, **search}))
+    assert page.count('class="hole"') == 1 and "&nbsp;pruned</span>" in page and "loss: best so far" in page
 
 
 def test_the_report_of_a_run_is_linked_by_its_name_alone(tmp_path: Path):

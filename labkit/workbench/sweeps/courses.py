@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
@@ -23,13 +23,13 @@ class Courses:
     """A picture and what stands around it.
 
     Attributes:
-        metric: What is drawn.
+        title: What is drawn, in words.
         picture: The lines; it stretches to any width, and so has no text in it.
         keys: For each colour its mark and its words.
         low: The lowest value; likewise `high`, and `begin` and `end` of the steps.
     """
 
-    metric: str
+    title: str
     picture: Markup
     keys: list[tuple[Markup, str]]
     low: str
@@ -41,12 +41,13 @@ class Courses:
 Line = list[tuple[float, float]]  # steps and values
 
 
-def courses(metric: str, groups: Sequence[tuple[str, Sequence[Column]]]) -> Courses | None:
+def courses(metric: str, groups: Sequence[tuple[str, Sequence[Column]]], ranked: int = 0) -> Courses | None:
     """Returns the courses of runs, those of one group in one colour; None where there is nothing to draw.
 
     Args:
         metric: What is drawn.
-        groups: Words for each group, and the columns of its runs; at most as many as there are COLOURS.
+        groups: Words for each group, and the columns of its runs; at most as many as there are COLOURS, the best first.
+        ranked: Of how many groups these are.
     """
     lines = [
         (colour, _points(column)) for colour, (_, columns) in zip(COLOURS, groups, strict=False) for column in columns
@@ -56,16 +57,20 @@ def courses(metric: str, groups: Sequence[tuple[str, Sequence[Column]]]) -> Cour
         return None
     picture = Markup("").join(_line(colour, scale.places(line)) for colour, line in reversed(lines))
     keys = [(_key("M0 4h20", 3, colour), short(said)) for colour, (said, _) in zip(COLOURS, groups, strict=False)]
-    return Courses(short(metric), picture, keys, *scale.ends())
+    which = f" of the {len(keys)} best of {ranked}" if ranked > len(keys) else ""
+    return Courses(f"{short(metric)}: courses{which}", picture, keys, *scale.ends())
 
 
-def progress(metric: str, best: Column, each: Column) -> Courses | None:
+def progress(metric: str, best: Column, each: Column, pruned: Column | None = None) -> Courses | None:
     """Returns how the best value came to be: as steps, with a dot for each value; None where there is too little.
+
+    Runs that were pruned may have diverged, so that they do not set the scale: one beyond it stands at its edge.
 
     Args:
         metric: What is drawn.
         best: The best so far.
         each: All values.
+        pruned: Where the runs that were stopped early stood.
     """
     line, dots = _points(best), _points(each)
     if line and line[-1][0] < best.steps[-1]:  # the last of many that are equal was thinned out
@@ -73,13 +78,21 @@ def progress(metric: str, best: Column, each: Column) -> Courses | None:
     scale = _scale([line, dots])
     if scale is None:
         return None
+    away = _points(pruned or Column())
+    shown, beyond = scale.around(away)
     before = [line[0], *line]
     stairs = [
         point for (_, old), (step, new) in zip(before, line, strict=False) for point in ((step, old), (step, new))
     ]
-    picture = _dots(COLOURS[-1], scale.places(dots)) + _line(COLOURS[0], scale.places(stairs))
+    picture = (
+        _rings(COLOURS[-1], shown.places(away))
+        + _dots(COLOURS[-1], shown.places(dots))
+        + _line(COLOURS[0], shown.places(stairs))
+    )
     keys = [(_key("M0 4h20", 3, COLOURS[0]), "best so far"), (_key("M10 4h0", 6, COLOURS[-1]), "each run")]
-    return Courses(short(metric), picture, keys, *scale.ends())
+    if away:
+        keys.append((_RING_KEY.format(COLOURS[-1]), f"pruned{' (at an edge: off the scale)' * beyond}"))
+    return Courses(f"{short(metric)}: best so far", picture, keys, *shown.ends())
 
 
 def _points(column: Column) -> Line:
@@ -99,10 +112,20 @@ class _Scale:
         return [
             (
                 f"{EDGE + (step - self.begin) / length * (WIDTH - 2 * EDGE):.1f}",
-                f"{HEIGHT / 2 if not span else HEIGHT - EDGE - (value - self.low) / span * (HEIGHT - 2 * EDGE):.1f}",
+                f"{HEIGHT / 2 if not span else HEIGHT - EDGE - self._share(value) * (HEIGHT - 2 * EDGE):.1f}",
             )
             for step, value in line
         ]
+
+    def _share(self, value: float) -> float:
+        """Returns how far up a value lies, from 0 to 1; what lies beyond the scale lies at its edge."""
+        return (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
+
+    def around(self, line: Line) -> tuple[_Scale, bool]:
+        """Returns the scale with the steps of a line too, and whether one of its values lies beyond it."""
+        steps = [self.begin, self.end, *(step for step, _ in line)]
+        beyond = any(not self.low <= value <= self.high for _, value in line)
+        return replace(self, begin=min(steps), end=max(steps)), beyond
 
     def ends(self) -> tuple[str, str, str, str]:
         """Returns lowest and highest value, first and last step, in words."""
@@ -127,6 +150,17 @@ def _dots(colour: str, places: Sequence[tuple[str, str]]) -> Markup:
     """Returns lines without a length, whose round ends stay round where the picture is stretched."""
     dot = Markup('<line stroke="{}" stroke-width="5" stroke-linecap="round" x1="{x}" x2="{x}" y1="{y}" y2="{y}"/>')
     return Markup("").join(dot.format(colour, x=x, y=y) for x, y in places)
+
+
+def _rings(colour: str, places: Sequence[tuple[str, str]]) -> Markup:
+    """Returns hollow dots: dots with smaller ones of the page's own colour in them."""
+    hole = Markup('<line class="hole" stroke-width="3" stroke-linecap="round" x1="{x}" x2="{x}" y1="{y}" y2="{y}"/>')
+    return Markup("").join(_dots(colour, [(x, y)]) + hole.format(x=x, y=y) for x, y in places)
+
+
+_RING_KEY = Markup(
+    '<svg width="20" height="8" aria-hidden="true"><circle cx="10" cy="4" r="2.5" fill="none" stroke="{}"/></svg>'
+)
 
 
 def _key(path: str, width: int, colour: str) -> Markup:

@@ -140,6 +140,15 @@ class Summary:
         return found
 
     @cached_property
+    def stopped(self) -> Column:
+        """Where each run stood that the search has stopped."""
+        found = Column()
+        for point, result in sorted(self.pruned, key=lambda pair: pair[0].number):
+            found.steps.append(point.number)
+            found.values.append(float(result["pruned"]["value"]))
+        return found
+
+    @cached_property
     def names(self) -> list[str]:
         """The parameters that differ between points, but for the seed."""
         return [name for name in self.varied if not is_seed(name)]
@@ -322,7 +331,7 @@ def _search(summary: Summary) -> Courses | None:
     """Returns how the best result came to be; None where nothing was searched."""
     if summary.aim is None or "search" not in summary.manifest:
         return None
-    return progress(summary.aim.metric, summary.improved, summary.tried)
+    return progress(summary.aim.metric, summary.improved, summary.tried, summary.stopped)
 
 
 def _pruned(summary: Summary) -> list[tuple[str, str, int, tuple[str, str]]]:
@@ -339,17 +348,17 @@ def _pruned(summary: Summary) -> list[tuple[str, str, int, tuple[str, str]]]:
 
 def _figure(summary: Summary) -> Courses | None:
     """Returns the learning curves of the best groups, of what decides or else of the first metric with a course."""
-    groups = [group for group in summary.groups if group.runs][: len(COLOURS)]
+    ranked = [group for group in summary.groups if group.runs]
     read = [
         (
             _said(summary, group),
             [metrics.read(summary.sweep.runs / run / "metrics.jsonl").columns for run in group.runs[:DRAWN_RUNS]],
         )
-        for group in groups
+        for group in ranked[: len(COLOURS)]
     ]
     names = dict.fromkeys(name for _, runs in read for columns in runs for name in columns)
     for name in dict.fromkeys([*_metrics(summary), *names]):
-        drawn = courses(name, [(said, _named(name, runs)) for said, runs in read])
+        drawn = courses(name, [(said, _named(name, runs)) for said, runs in read], len(ranked))
         if drawn is not None:
             return drawn
     return None
