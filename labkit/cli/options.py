@@ -64,11 +64,17 @@ def find_run(name: str, runs: Path | None) -> Any:
     Raises:
         BadInput: There is none, or several.
     """
-    from labkit.errors import BadInput
+    from labkit.errors import BadInput, RunNotFound
     from labkit.record import find, lab, sweepdir
 
     folder = lab.runs_folder(Path.cwd(), runs)
-    if name.startswith("sweeps/"):
+    try:
+        if not name.startswith("sweeps/"):
+            return find.find(name, folder)
         sweep = sweepdir.find(name, folder)
-        raise BadInput(f"{sweep.name} is a sweep, no run: labkit watch {sweep.name}; its page is {sweep.report}")
-    return find.find(name, folder)
+    except RunNotFound as error:
+        try:
+            sweep = sweepdir.find(name, folder)
+        except RunNotFound:
+            raise error from None
+    raise BadInput(f"{sweep.name} is a sweep, no run: labkit watch {sweep.name}; its page is {sweep.report}")
