@@ -199,7 +199,25 @@ def test_the_page_of_a_search_draws_what_was_pruned(tmp_path: Path):
     found = summary(tmp_path, points, results)
     search = {"search": {"sampler": "tpe", "seed": 0, "prune": True, "space": {"free": {}, "fixed": {}}, "trials": 4}}
     page = sweepreport.render(replace(found, manifest={**found.manifest, **search}))
+    assert "<dd>4, 3 finished, 1 pruned</dd>" in page
     assert page.count('class="hole"') == 1 and "&nbsp;pruned</span>" in page and "loss: best so far" in page
+
+
+def test_those_that_are_as_good_as_the_best_are_told(tmp_path: Path):
+    found = summary(tmp_path, [Point(number, {"LR": number}) for number in range(1, 6)], losses(2, 1, 1, 1, None))
+    assert "lowest loss: 1 with LR=2, and 2 others" in sweepreport.lines(found)
+    page = sweepreport.render(found)
+    assert "LR=2, and 2 others" in page and page.count("<strong>1</strong>") == 3
+    assert "<dd>5, 4 finished, 1 failed</dd>" in page
+    alone = summary(tmp_path, [Point(1, {"LR": 1}), Point(2, {"LR": 2})], losses(1))
+    assert "other" not in alone.sentence and "<dd>2, 1 finished, 1 without a result</dd>" in sweepreport.render(alone)
+
+
+def test_how_many_runs_a_row_has_is_told_only_where_seeds_are_varied(tmp_path: Path):
+    alone = sweepreport.render(summary(tmp_path, over([0.1, 0.2], 1), losses(1, 2)))
+    assert "n=1" not in alone and 'href="../../a/1/report.html">a/1</a>' in alone
+    seeds = sweepreport.render(summary(tmp_path, over([0.1, 0.2], 2), losses(1, 2, 3, None)))
+    assert "n=2" in seeds and "1 of 2" in seeds
 
 
 def test_the_report_of_a_run_is_linked_by_its_name_alone(tmp_path: Path):

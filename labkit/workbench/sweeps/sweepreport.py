@@ -63,8 +63,21 @@ class Summary:
         """What is best, in words, or why that is not known; empty where there is nothing to say."""
         if self.best is None or self.aim is None:
             return self.missing
-        said = f"{self.aim}: {_value(self.best, self.aim.metric)} with {_said(self, self.best)}"
+        said = f"{self.aim}: {_value(self.best, self.aim.metric)} with {_said(self, self.best)}{self.shared}"
         return f"{said}; {self.lacking}" if self.lacking else said
+
+    @cached_property
+    def tied(self) -> list[Group]:
+        """The groups that are exactly as good as the best, with it."""
+        best, aim = self.best, self.aim
+        if best is None or aim is None:
+            return []
+        return [group for group in self.groups if group.order(aim) == best.order(aim)]
+
+    @cached_property
+    def shared(self) -> str:
+        """With how many others the best is best, to be said after it; empty where it is alone."""
+        return f", and {counted(len(self.tied) - 1, 'other')}" if len(self.tied) > 1 else ""
 
     @cached_property
     def lacking(self) -> str:
@@ -269,13 +282,15 @@ def render(summary: Summary) -> str:
     """Returns the page."""
     manifest, aim = summary.manifest, summary.aim
     shown = _metrics(summary)
+    has_seeds = any(len(group.points) > 1 for group in summary.groups)
+    tied = {group.points for group in summary.tied}
     rows = [
         {
             "values": [short(group.values.get(name)) for name in summary.names],
             "metrics": [_value(group, name) for name in shown],
-            "over": _over(group),
+            "over": _over(group) if has_seeds else "–" * (not group.runs),
             "runs": [_link(summary.sweep, run) for run in group.runs[:LISTED]],
-            "best": group is summary.best,
+            "best": group.points in tied,
         }
         for group in summary.ranked[:LISTED]
     ]
@@ -295,7 +310,7 @@ def render(summary: Summary) -> str:
         "aim": aim,
         "rows": rows,
         "more_rows": len(summary.ranked) - len(rows),
-        "has_seeds": any(len(group.points) > 1 for group in summary.groups),
+        "has_seeds": has_seeds,
         "failed": failed,
         "more_failed": len(summary.failed) - len(failed),
         "pruned": _pruned(summary),
@@ -317,7 +332,11 @@ def _best(summary: Summary) -> dict[str, str] | None:
     if summary.best is None or summary.aim is None:
         return None
     aim = summary.aim
-    return {"name": str(aim), "value": _value(summary.best, aim.metric), "said": _said(summary, summary.best)}
+    return {
+        "name": str(aim),
+        "value": _value(summary.best, aim.metric),
+        "said": _said(summary, summary.best) + summary.shared,
+    }
 
 
 def _notes(summary: Summary) -> list[str]:
@@ -385,7 +404,7 @@ def _about(summary: Summary) -> list[tuple[str, str]]:
     took = sum(one.get("duration_s") or 0.0 for one in summary.results.values())
     rows = [
         ("Notebook", manifest.get("notebook")),
-        ("Points", f"{summary.total}, {len(summary.results)} with a result"),
+        ("Points", ", ".join([f"{summary.total:,}", *_states(summary)])),
         ("In all of them", ranking.told(_fixed(summary))),
         ("Search", _asked(manifest.get("search"))),
         ("Begun", date(manifest.get("created"))),
@@ -395,6 +414,15 @@ def _about(summary: Summary) -> list[tuple[str, str]]:
         ("Sweep", summary.sweep.id),
     ]
     return [(name, short(text)) for name, text in rows if text]
+
+
+def _states(summary: Summary) -> list[str]:
+    """Returns how many points ended in which way, `37 finished`, `13 pruned`, and how many are still to come."""
+    results = summary.results.values()
+    ways = {"finished": ranking.is_finished, "pruned": ranking.is_pruned, "failed": ranking.is_failed}
+    counts = {way: sum(map(came, results)) for way, came in ways.items()}
+    counts["without a result"] = summary.total - len(results)
+    return [f"{count:,} {way}" for way, count in counts.items() if count]
 
 
 def _asked(search: Mapping[str, Any] | None) -> str:
