@@ -96,6 +96,21 @@ def test_a_run_that_was_given_much_takes_no_more_room_in_a_list_than_others(runs
     assert '"P8": 8' in shown("list", "--json")
 
 
+def test_a_list_tells_a_run_that_its_search_pruned_from_one_that_somebody_stopped(runs: Path):
+    for stop in ({"reason": "pruned: loss 3", "pruned": {"metric": "loss"}}, {"reason": "enough", "by_hand": True}):
+        run = whole(runs)
+        write_json(run.exit, read_json(run.exit) | {"status": "interrupted"})
+        write_json(run.stop, stop)
+    by_search, by_hand = labkit("list", "--runs", str(runs)).stdout.splitlines()[1:]
+    assert "interrupted (pruned)  " in by_search and "interrupted  " in by_hand
+
+
+def test_newlines_of_a_reason_are_shown_as_spaces(run: RunDir):
+    refused = "sbatch refused: no route\nsbatch: error: try later"
+    write_json(run.exit, read_json(run.exit) | {"status": "failed", "reason": refused})
+    assert refused.replace("\n", " ") in labkit("show", str(run.path)).stdout
+
+
 def test_a_lab_without_runs_says_so(lab: Path):
     assert "no runs in" in shown("list")
     assert json.loads(shown("list", "--json")) == []

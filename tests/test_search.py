@@ -360,6 +360,7 @@ def test_a_run_that_is_not_worth_its_time_is_pruned_and_is_no_failure(swept_lab:
         assert 3 <= result["pruned"]["after"] <= steps < 40
         assert result["metrics"]["val_loss"] > 1 and listed[run.id]["reason"].startswith("pruned: val_loss ")
         assert status(run).state == "interrupted"
+        assert listed[run.id]["labels"] == ["pruned"]
     summary = read_json(found.sweep.summary)
     assert summary is not None and [one["point"] for one in summary["pruned"]] == list(pruned)
     assert summary["failed"] == [] and summary["finished"] + len(pruned) == 7

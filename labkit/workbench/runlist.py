@@ -71,10 +71,16 @@ def _row(run: RunDir, queue: slurmqueue.Queue) -> dict[str, Any]:
         "duration_s": found.duration_s,
         "given": manifest.get("given", {}),
         "sweep": manifest.get("sweep", ""),
-        "labels": [*manifest.get("labels", []), *(["scratch"] if run.is_scratch else [])],
+        "labels": [*manifest.get("labels", []), *_further_labels(run, found.state)],
         "metrics": _last_values(run, manifest),
         "verdicts": in_short(kept_verdicts(run, manifest)),
     }
+
+
+def _further_labels(run: RunDir, state: str) -> list[str]:
+    """Returns what is known of a run beside its manifest: its search has stopped it for good, or it is by hand."""
+    pruned = state == "interrupted" and (read_json(run.stop) or {}).get("pruned") is not None
+    return ["pruned"] * pruned + ["scratch"] * run.is_scratch
 
 
 def _progress(run: RunDir) -> str:

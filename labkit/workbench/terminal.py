@@ -238,7 +238,7 @@ def _described(found: dict[str, Any]) -> dict[str, str]:
     claim = claims.read(found["claim"])
     started = local_time(found.get("created"))
     return {
-        "reason": found["reason"],
+        "reason": " ".join(found["reason"].splitlines()),
         "job": told_job(found["job"]),
         "problem": found["problem"],
         "run": found["run"],
