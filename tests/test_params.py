@@ -252,6 +252,25 @@ def test_a_refusal_names_parameter_value_what_is_allowed_and_the_default(text: s
     assert str(raised.value) == message
 
 
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("DEBUG=yes", "(default False); write true or false"),
+        ("DEBUG=1", "(default False); write true or false"),
+        ("EPOCHS=2,3", "(default 3); `labkit sweep` tries several values"),
+        ("EPOCHS=1..5", "(default 3); `labkit sweep` tries several values"),
+        ("EPOCHS=2,x", "(default 3)"),
+        ("EPOCHS=x", "(default 3)"),
+        ("OPTIMIZER=adam,sgd", "(default 'adam'); `labkit sweep` tries several values"),
+    ],
+)
+def test_a_refusal_says_what_was_probably_meant(text: str, hint: str):
+    cell = declared("DEBUG: bool = False\nEPOCHS: int = 3\n" + CHOICES)
+    with pytest.raises(ParameterProblem) as raised:
+        resolve(cell, from_command_line([text], []), "x")
+    assert str(raised.value).endswith(hint)
+
+
 def test_a_default_that_breaks_its_own_declaration_is_a_problem_of_the_notebook_said_with_the_others():
     cell = declared("EPOCHS: int = 0  # in [1, 512]\nNAME: str = None\nRATE: float = 0.1")
     with pytest.raises(NotebookProblem) as raised:

@@ -33,6 +33,10 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:
+            if "extra argument" not in error.message or "=" not in error.message:
+                raise
+            raise click.UsageError(f"{error.message}; put -p before each NAME=VALUE", error.ctx) from None
         except LabkitError as error:
             from labkit.workbench.terminal import printable
 

@@ -148,8 +148,10 @@ def sweep(
         raise click.UsageError("either --minimize or --maximize")
     if sampler is None and not (trials is None and search_seed is None and prune is None):
         raise click.UsageError("--trials, --search-seed and --prune say what --search does: --search tpe")
-    if sampler is not None and (trials is None or not (minimize or maximize)):
-        raise click.UsageError("--search needs --trials, and --minimize or --maximize with a metric")
+    if sampler is not None and trials is None:
+        raise click.UsageError("--search needs --trials: how many points, as in --trials 50")
+    if sampler is not None and not (minimize or maximize):
+        raise click.UsageError("--search needs --minimize or --maximize with a metric")
     if sampler is not None and zipped:
         raise click.UsageError("--zip takes lists together, of which --search chooses")
     if cluster not in (None, "slurm") and not str(cluster).startswith("dask://"):

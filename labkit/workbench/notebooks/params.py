@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import keyword
 import math
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit.errors import NotebookProblem, ParameterProblem
-from labkit.record.allowed import Forms, allowed, broken, shown
+from labkit.record.allowed import Allowed, Forms, allowed, broken, shown
 from labkit.record.declared import Parameter
 from labkit.record.secret import is_secret, is_secret_default
 from labkit.workbench.notebooks import modes
@@ -233,7 +234,23 @@ def _fitted(parameter: Parameter, value: Any) -> Any:
     try:
         return allows.fit(value)
     except ValueError as error:
-        raise ValueError(f"{name} = {shown(value)} {error} (default {shown(parameter.default)})") from None
+        hint = _hint(given, allows)
+        raise ValueError(f"{name} = {shown(value)} {error} (default {shown(parameter.default)}){hint}") from None
+
+
+def _hint(given: Any, allows: Allowed) -> str:
+    """Returns what to do about a value that does not fit, where that can be guessed."""
+    if not isinstance(given, Raw):
+        return ""
+    if [form.kind for form in allows.forms] == ["bool"]:
+        return "; write true or false"
+    several = re.split(r",|\.\.", given)
+    try:
+        for text in several:
+            allows.fit(_typed(text.strip(), allows.forms))
+    except ValueError:
+        return ""
+    return "; `labkit sweep` tries several values" if len(several) > 1 else ""
 
 
 def _typed(text: str, forms: Forms) -> Any:
