@@ -160,6 +160,13 @@ def test_a_search_that_a_cell_starts_is_followed_and_read(lab: Path) -> None:
             sweep("trivial.ipynb", X="1..100", **wrong)
 
 
+def test_how_many_points_a_search_of_a_cell_has_must_be_said(lab: Path) -> None:
+    for wrong in ({"search": "tpe", "minimize": "loss"}, {"trials": 5}):
+        with pytest.raises(RunProblem, match="a search needs trials"):
+            sweep("trivial.ipynb", X="1..100", **wrong)
+    assert not list((lab / "runs").glob("sweeps/*"))
+
+
 def test_a_sweep_that_a_cell_started_can_be_stopped(lab: Path) -> None:
     tried = sweep("endless.ipynb", X=[1, 2], jobs=1)
     wait_for(lambda: runs_something(tried.directory), 90)

@@ -30,7 +30,7 @@ def sweep(
     minimize: str | None = None,
     maximize: str | None = None,
     search: Literal["tpe", "random"] | None = None,
-    trials: int = 50,
+    trials: int | None = None,
     **parameters: Any,
 ) -> SubmittedSweep:
     """Runs a notebook once for each combination of parameters, in the background; it outlives this kernel.
@@ -39,7 +39,7 @@ def sweep(
 
     >>> tried = labkit.sweep("digits-cnn.ipynb", LEARNING_RATE=[0.1, 0.01], RANDOM_SEED=range(1, 6))
     >>> tried.view()
-    >>> labkit.sweep("digits-cnn.ipynb", search="tpe", maximize="val_accuracy", LEARNING_RATE="log:1e-4..1e-1")
+    >>> labkit.sweep("digits-cnn.ipynb", search="tpe", trials=9, minimize="val_loss", LEARNING_RATE="log:1e-4..1e-1")
 
     Args:
         notebook: As seen from the working directory.
@@ -49,7 +49,7 @@ def sweep(
         minimize: The metric of which the lowest is best.
         maximize: The metric of which the highest is best.
         search: Have points proposed by what earlier ones came to: `tpe` or `random`.
-        trials: How many points a search proposes.
+        trials: With search: how many points.
         **parameters: For each a list, a tuple or a range of values, or one value; of a search `"LOW..HIGH"` and
             `"log:LOW..HIGH"` too, and a list is a choice.
 
@@ -63,6 +63,8 @@ def sweep(
         raise RunProblem("labkit.sweep: either minimize or maximize")
     if search and (zipped or not (minimize or maximize)):
         raise RunProblem("labkit.sweep: a search needs minimize or maximize, and takes nothing zipped")
+    if (search is None) != (trials is None):
+        raise RunProblem("labkit.sweep: a search needs trials, how many points; and only a search takes them")
     values = {name: list(one) if isinstance(one, (tuple, range)) else one for name, one in parameters.items()}
     asked = {"zipped": zipped, "jobs": jobs, "gpus": gpus, "minimize": minimize, "maximize": maximize}
     asked |= {"search": search, "trials": trials}
