@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from labkit.cli import main
 from labkit.launch import warm
 from labkit.record import gpus
 from labkit.record.gpus import Gpu
@@ -74,5 +76,13 @@ def test_only_labkits_own_kernels_are_removed(folder: Path) -> None:
     kernels.install()
     (folder / "labkit-mine").mkdir()
     (folder / "labkit-mine" / "kernel.json").write_text("{}")
-    assert kernels.remove() == ["labkit-cpu"]
+    assert kernels.remove() == (["labkit-cpu"], 0)
     assert [path.name for path in folder.iterdir()] == ["labkit-mine"]
+
+
+def test_it_is_said_how_many_servers_were_ended(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernels.install()
+    for count, said in ((2, "2 servers"), (1, "1 server"), (0, "no server")):
+        monkeypatch.setattr(warm, "stop_all", lambda count=count: count)
+        done = CliRunner().invoke(main, ["kernels", "remove"])
+        assert done.stdout.endswith(f"; {said} of warm kernels ended\n")

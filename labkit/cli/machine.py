@@ -93,7 +93,10 @@ def list_kernels() -> None:
 
 @kernels.command(name="remove")
 def remove_kernels() -> None:
-    """Remove them, and end the servers that keep them warm."""
+    """Remove them, and end the servers that keep kernels warm, those of your other environments too."""
+    from labkit.record.text import counted
     from labkit.workbench.running import kernels as known
 
-    click.echo(f"removed: {', '.join(known.remove()) or 'none'}")
+    names, servers = known.remove()
+    ended = counted(servers, "server") if servers else "no server"
+    click.echo(f"removed: {', '.join(names) or 'none'}; {ended} of warm kernels ended")

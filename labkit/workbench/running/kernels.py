@@ -102,14 +102,17 @@ def _named_apart(kernel: Kernel) -> Kernel:
     return Kernel(f"{kernel.name}-{name}", f"{kernel.shown.removesuffix(')')}, {host()})", kernel.gpu)
 
 
-def remove() -> list[str]:
-    """Removes the kernels and ends the servers that keep them warm; returns the kernels' names."""
+def remove() -> tuple[list[str], int]:
+    """Removes this environment's kernels and ends all servers of this user that keep kernels warm.
+
+    Returns:
+        The kernels' names, and how many servers there were.
+    """
     folder = _folder()
     names = list(_own(folder))
     for name in names:
         shutil.rmtree(folder / name, ignore_errors=True)
-    warm.stop_all()
-    return names
+    return names, warm.stop_all()
 
 
 def installed() -> Iterator[tuple[str, str, str]]:
