@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +44,14 @@ def find_run_or_sweep(name: str, runs: Path | None) -> Any:
         BadInput: There is none, or several.
     """
     from labkit.errors import RunNotFound
-    from labkit.record import lab, sweepdir
+    from labkit.record import find, lab, sweepdir
 
     folder = lab.runs_folder(Path.cwd(), runs)
-    is_path = (Path(name) / "sweep.json").is_file()
+    is_path = os.path.isfile(os.path.join(name, "sweep.json"))  # unlike pathlib's, never raises
     try:
         if is_path or name.startswith("sweeps/"):
             return sweepdir.find(name, folder)
-        return find_run(name, runs)
+        return find.find(name, folder)
     except RunNotFound as error:
         try:
             return sweepdir.find(name, folder)
@@ -64,17 +65,10 @@ def find_run(name: str, runs: Path | None) -> Any:
     Raises:
         BadInput: There is none, or several.
     """
-    from labkit.errors import BadInput, RunNotFound
-    from labkit.record import find, lab, sweepdir
+    from labkit.errors import BadInput
+    from labkit.record.sweepdir import SweepDir
 
-    folder = lab.runs_folder(Path.cwd(), runs)
-    try:
-        if not name.startswith("sweeps/"):
-            return find.find(name, folder)
-        sweep = sweepdir.find(name, folder)
-    except RunNotFound as error:
-        try:
-            sweep = sweepdir.find(name, folder)
-        except RunNotFound:
-            raise error from None
-    raise BadInput(f"{sweep.name} is a sweep, no run: labkit watch {sweep.name}; its page is {sweep.report}")
+    found = find_run_or_sweep(name, runs)
+    if isinstance(found, SweepDir):
+        raise BadInput(f"{found.name} is a sweep, no run: labkit watch {found.name}; its page is {found.report}")
+    return found

@@ -300,8 +300,9 @@ def _become_kernel(start: Start, module: str, output: int | None, parent: int) -
         os.dup2(output, 1)
         os.dup2(output, 2)
     _close_all_but()
+    set_by_debugger = {name: value for name, value in os.environ.items() if name.startswith("PYDEVD_")}
     os.environ.clear()
-    os.environ.update(start.env)
+    os.environ.update(set_by_debugger | start.env)  # the former as its import does in a cold kernel
     os.chdir(start.cwd)
     time.tzset()
     tempfile.tempdir = None
