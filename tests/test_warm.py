@@ -429,21 +429,29 @@ def test_an_installed_kernel_works_in_other_programs(
 
 
 def test_a_cell_of_a_warm_kernel_stops_at_a_breakpoint_as_jupyterlab_sets_it(
-    place: Path, environment: dict[str, str], installed: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    installed: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in {**environment, **installed, "TESTS": "debugger"}.items():
-        monkeypatch.setenv(name, value)
-    count = len(list(place.rglob("*.socket")))
-    for is_asking in (True, False):  # the first kernel asks for a server with these variables, the second has it
-        manager = KernelManager(kernel_name="labkit-cpu")
-        manager.start_kernel()
-        client = manager.blocking_client()
-        client.start_channels()
-        client.wait_for_ready(timeout=60)
-        if is_asking:
-            wait_for(lambda: len(list(place.rglob("*.socket"))) > count, READY_S, "the server for this kernel")
-            client.stop_channels()
-            manager.shutdown_kernel()
+    monkeypatch.setenv("JUPYTER_PATH", installed["JUPYTER_PATH"])
+    with sockets() as place:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(place))
+        for is_asking in (True, False):  # the first kernel asks for a server, the second has it
+            manager = KernelManager(kernel_name="labkit-cpu")
+            manager.start_kernel()
+            client = manager.blocking_client()
+            client.start_channels()
+            try:
+                client.wait_for_ready(timeout=60)
+                if is_asking:
+                    wait_for(lambda: list(place.rglob("*.socket")), READY_S, "the server for this kernel")
+                else:
+                    stop_at_a_breakpoint(client)
+            finally:
+                client.stop_channels()
+                manager.shutdown_kernel()
+
+
+def stop_at_a_breakpoint(client: Any) -> None:
+    """Debugs a cell of two lines through the kernel's control channel."""
     loaded = "'labkit.launch.forkserver' in __import__('sys').modules"
     reply = client.execute("", user_expressions={"warm": loaded}, reply=True, timeout=30)
     assert reply["content"]["user_expressions"]["warm"]["data"]["text/plain"] == "True"
@@ -472,5 +480,3 @@ def test_a_cell_of_a_warm_kernel_stops_at_a_breakpoint_as_jupyterlab_sets_it(
     assert (frame["line"], frame["source"]["path"]) == (2, source)
     ask(7, "continue", threadId=thread)
     assert client.get_shell_msg(timeout=30)["content"]["status"] == "ok"
-    client.stop_channels()
-    manager.shutdown_kernel()
