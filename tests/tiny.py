@@ -39,5 +39,6 @@ def write(path: Path, *cells: str | NotebookNode) -> Path:
 def plain_environment(**more: str) -> dict[str, str]:
     """The environment without what an outer make hands down, and without any conda."""
     dropped = ("MAKE", "MFLAGS", "LABKIT_", "MAMBA", "CONDA", "PYTHON", "PYTEST_")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
+    typed = {"ARGS", "BASE", "F", "NB", "P", "RERUN", "RUN"}  # after `make test`
+    kept = {name: one for name, one in os.environ.items() if not name.startswith(dropped) and name not in typed}
     return kept | more
