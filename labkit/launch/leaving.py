@@ -40,8 +40,8 @@ def _spare_operators() -> None:
     """Keeps PyTorch from taking its tables of operators apart at the end: a twentieth of a second for nothing."""
     for finalizer in list(weakref.finalize._registry):  # type: ignore[attr-defined]
         known = finalizer.peek()
-        # A plain function: what else users hand over may raise when it is asked for its module.
-        if known is not None and type(known[1]) is FunctionType and known[1].__module__ == "torch.library":
+        # A plain function: what else users hand over may raise when it is asked for its name.
+        if known is not None and type(known[1]) is FunctionType and known[1].__name__ == "_del_library":
             finalizer.atexit = False
 
 
